@@ -1,1 +1,10 @@
-//! (to be written)
+//! Nix's file formats: bytes in, bytes out.
+//!
+//! What `nix copy --to file://` writes and stock Nix reads (NAR, `.ls`, narinfo, signatures) and the two documents of our
+//! own that use the same words: the detached signature of `generation.json` and the closure manifest.
+//!
+//! The crate deliberately does no I/O: it opens no file, asks no clock and draws no randomness. A caller walks a store
+//! path and feeds the NAR encoder; a caller brings the seed of a new key. It knows nothing of compression either.
+
+pub mod detached;
+pub mod signature;
