@@ -1,0 +1,144 @@
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::monitor::Monitor;
+use super::Client;
+use crate::lab::Lab;
+use crate::log::{Awaited, Line, Log, Place};
+use crate::process::Process;
+use crate::relay::{Counts, Relay};
+use crate::{Error, Result};
+
+/// A running client. Dropping it cuts its power.
+#[derive(Debug)]
+pub struct Machine {
+    name: String,
+    process: Process,
+    relay: Option<Relay>,
+    monitor: PathBuf,
+    started: Place,
+    log: Log,
+}
+
+/// Lines after which no boot succeeds: firmware, boot loaders, the kernel, the emulator.
+const FATAL: [&str; 10] = [
+    "No bootable device",
+    "Access Denied",
+    "Security Violation",
+    "Boot failed",
+    "Failed to boot both",
+    "PXE-E",
+    "UEFI Interactive Shell",
+    "Kernel panic",
+    "KVM internal error",
+    "Press any key to continue",
+];
+
+impl Machine {
+    /// Switches a client on. A reboot inside switches it off ([`Machine::wait_off`]): the lab switches it on again when
+    /// it has looked at what it wanted to see.
+    pub fn start(lab: &Lab, client: &Client) -> Result<Self> {
+        let monitor = lab.scratch().join(format!("{}.monitor", client.name));
+        let relay = client.rules().map(|rules| {
+            Relay::start(lab.log(), lab.namespace(), &client.tap(), lab.scratch(), &client.name, rules)
+        });
+        let relay = relay.transpose()?;
+        let started = lab.log().place();
+        let mut qemu = lab.namespace().command("qemu-system-x86_64");
+        qemu.args(arguments(client, relay.as_ref(), &monitor));
+        lab.log().note("lab", format!("{} is switched on", client.name));
+        let process = Process::start(lab.log(), &client.name, &mut qemu)?;
+        Ok(Self { name: client.name.clone(), process, relay, monitor, started, log: lab.log().clone() })
+    }
+
+    /// The place in the log at which it was switched on.
+    pub fn started(&self) -> Place {
+        self.started
+    }
+
+    /// Waits for part of a line on the serial console since the machine was switched on.
+    pub fn wait_for(&self, text: &str, within: Duration) -> Result<Line> {
+        self.wait_since(self.started, text, within)
+    }
+
+    /// As [`Machine::wait_for`], from a later place.
+    pub fn wait_since(&self, since: Place, text: &str, within: Duration) -> Result<Line> {
+        let awaited =
+            Awaited { what: &format!("{text:?}"), source: &self.name, since, within, fatal: &FATAL };
+        self.log.wait(&awaited, |line| line.contains(text))
+    }
+
+    /// Types on the serial console.
+    pub fn type_text(&mut self, text: &str) -> Result<()> {
+        self.process.type_text(text)
+    }
+
+    /// Presses keys on the keyboard, by QEMU's names: `down`, `ret`, `ctrl-alt-delete`.
+    pub fn press(&self, keys: &[&str]) -> Result<()> {
+        let mut monitor = Monitor::connect(&self.monitor)?;
+        for key in keys {
+            monitor.command(&format!("sendkey {key}"))?;
+        }
+        Ok(())
+    }
+
+    /// Photographs the screen, as PNG.
+    pub fn screenshot(&self, file: &Path) -> Result<()> {
+        // QEMU writes the file; a relative name would be relative to QEMU's directory.
+        let file = std::path::absolute(file).map_err(Error::io("making a file name absolute"))?;
+        let _ = fs::remove_file(&file);
+        let answer = Monitor::connect(&self.monitor)?.command(&format!("screendump {} -f png", file.display()))?;
+        if file.exists() {
+            return Ok(());
+        }
+        Err(Error::Wrong(format!("no screenshot of {}: {answer}", self.name)))
+    }
+
+    /// Waits until the machine has switched itself off, or wanted to reboot.
+    pub fn wait_off(&mut self, within: Duration) -> Result<()> {
+        let status = self.process.wait(within)?;
+        self.log.note("lab", format!("{} is off ({status})", self.name));
+        if status.success() { Ok(()) } else { Err(Error::Wrong(format!("the emulator of {} ended with {status}", self.name))) }
+    }
+
+    /// Pulls the plug. What the disk has not flushed is then up to the disk, see [`crate::nbd::Disk::cut`].
+    pub fn cut_power(&mut self) {
+        self.process.kill();
+        self.log.note("lab", format!("the power of {} is cut", self.name));
+    }
+
+    /// What the cable did to the machine's packets.
+    pub fn cable_counts(&self) -> Option<Counts> {
+        self.relay.as_ref().map(Relay::counts)
+    }
+}
+
+fn arguments(client: &Client, relay: Option<&Relay>, monitor: &Path) -> Vec<String> {
+    let netdev = relay.map_or_else(
+        || format!("tap,id=n0,ifname={},script=no,downscript=no", client.tap()),
+        |relay| relay.netdev("n0"),
+    );
+    // With a screen SeaBIOS and the menu show there; without, `graphics=off` sends both to the serial console.
+    let (machine, vga) = if client.screen { ("q35,accel=tcg", "std") } else { ("q35,accel=tcg,graphics=off", "none") };
+    let card = format!("{},netdev=n0,mac={},bootindex=1", client.card.device(), client.mac());
+    let memory = client.memory.to_string();
+    let monitor = format!("unix:{},server=on,wait=off", monitor.display());
+    let mut arguments: Vec<String> = [
+        ["-machine", machine].as_slice(),
+        &["-m", &memory, "-smp", "2", "-nodefaults", "-no-reboot"],
+        &["-display", "none", "-vga", vga, "-serial", "stdio", "-monitor", &monitor],
+        &["-netdev", &netdev, "-device", &card],
+        &["-object", "rng-random,id=r0,filename=/dev/urandom", "-device", "virtio-rng-pci,rng=r0"],
+    ]
+    .concat()
+    .into_iter()
+    .map(str::to_owned)
+    .collect();
+    if let Some(socket) = &client.disk {
+        let disk = format!("driver=nbd,node-name=d0,server.type=unix,server.path={}", socket.display());
+        let device = "virtio-blk-pci,drive=d0,bootindex=2,write-cache=on";
+        arguments.extend(["-blockdev".to_owned(), disk, "-device".to_owned(), device.to_owned()]);
+    }
+    arguments
+}

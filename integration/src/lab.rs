@@ -1,0 +1,75 @@
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::log::{Awaited, Log};
+use crate::namespace::{BRIDGE, Namespace};
+use crate::process::Process;
+use crate::{Error, Result};
+
+/// One experiment: a namespace, a scratch directory and a log. Everything ends with it, the log's file excepted.
+///
+/// Fields are dropped in this order: programs before the namespace and the directory that they use.
+#[derive(Debug)]
+pub struct Lab {
+    router: Option<Process>,
+    namespace: Namespace,
+    scratch: tempfile::TempDir,
+    log: Log,
+}
+
+impl Lab {
+    /// Makes a lab with `taps` places for clients, its log in `logs/<name>.log`.
+    pub fn open(name: &str, logs: &Path, taps: usize) -> Result<Self> {
+        fs::create_dir_all(logs).map_err(Error::io(format!("creating {}", logs.display())))?;
+        let log = Log::create(&logs.join(format!("{name}.log")))?;
+        let scratch = tempfile::Builder::new()
+            .prefix("rookery-lab-") // short: Unix socket paths end at 108 bytes
+            .tempdir_in(scratch_root())
+            .map_err(Error::io("creating a scratch directory"))?;
+        let namespace = Namespace::create(taps)?;
+        let mut lab = Self { router: None, namespace, scratch, log };
+        lab.router = Some(lab.start_router()?);
+        Ok(lab)
+    }
+
+    /// The merged log.
+    pub fn log(&self) -> &Log {
+        &self.log
+    }
+
+    /// The namespace.
+    pub fn namespace(&self) -> &Namespace {
+        &self.namespace
+    }
+
+    /// A directory in memory for this lab's files; removed with the lab.
+    pub fn scratch(&self) -> &Path {
+        self.scratch.path()
+    }
+
+    /// IPv6 router advertisements: without any, every iPXE solicits for 13 s before its first TFTP packet.
+    fn start_router(&self) -> Result<Process> {
+        let mut dnsmasq = self.namespace.command("dnsmasq");
+        dnsmasq.args(["--no-daemon", "--conf-file=/dev/null", "--user=root", "--port=0", "--bind-interfaces"]);
+        dnsmasq.arg(format!("--interface={BRIDGE}"));
+        dnsmasq.args(["--enable-ra", "--dhcp-range=fd77::,ra-only"]);
+        let since = self.log.place();
+        let process = Process::start(&self.log, "router", &mut dnsmasq)?;
+        let awaited = Awaited {
+            what: "the router advertiser",
+            source: "router",
+            since,
+            within: Duration::from_secs(30),
+            fatal: &["failed"],
+        };
+        self.log.wait(&awaited, |text| text.contains("router advertisement"))?;
+        Ok(process)
+    }
+}
+
+/// Disks, stores and caches of a test live in memory where there is a tmpfs.
+fn scratch_root() -> PathBuf {
+    let shared_memory = Path::new("/dev/shm");
+    if shared_memory.is_dir() { shared_memory.to_owned() } else { std::env::temp_dir() }
+}

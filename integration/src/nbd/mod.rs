@@ -1,0 +1,85 @@
+//! A disk that forgets what was not flushed, behind a small NBD server.
+//!
+//! Killing a virtual machine is no power cut: what it wrote stays in the host's page cache. Here each write stays volatile
+//! until the client's FLUSH (or FUA) has been answered; [`Disk::cut`] then keeps a random part of the volatile sectors, as
+//! a disk does whose cache loses its power.
+
+mod protocol;
+mod server;
+mod volatile;
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use server::Server;
+use volatile::Volatile;
+
+use crate::dice::Dice;
+use crate::{Error, Result};
+
+/// A disk that clients reach at [`Disk::socket`]. Dropping it ends the server.
+#[derive(Debug)]
+pub struct Disk {
+    shared: Arc<Mutex<Volatile>>,
+    socket: PathBuf,
+    _server: Server,
+}
+
+/// What was asked of a disk since it was made.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Bytes read.
+    pub read: u64,
+    /// Bytes written, trimmed ones included.
+    pub written: u64,
+    /// Flushes, writes with FUA not included.
+    pub flushes: u64,
+}
+
+impl Disk {
+    /// Makes an empty disk of `size` bytes (a multiple of 512): all zeros, files sparse, in `dir`.
+    pub fn create(dir: &Path, name: &str, size: u64) -> Result<Self> {
+        let file = |kind: &str| {
+            let path = dir.join(format!("{name}.{kind}"));
+            let doing = format!("creating the disk {}", path.display());
+            let file = File::options().read(true).write(true).create_new(true).open(&path);
+            let file = file.and_then(|file| file.set_len(size).map(|()| file));
+            file.map_err(Error::io(doing))
+        };
+        let shared = Arc::new(Mutex::new(Volatile::new(file("cache")?, file("platter")?, size)));
+        let socket = dir.join(format!("{name}.nbd"));
+        let server = Server::start(&socket, Arc::clone(&shared))?;
+        Ok(Self { shared, socket, _server: server })
+    }
+
+    /// Where QEMU connects.
+    pub fn socket(&self) -> &Path {
+        &self.socket
+    }
+
+    /// The power is cut: of the sectors written and not flushed, `percent` of 100 survive, chosen by the dice; the others
+    /// are again what they were. Returns how many were kept and lost.
+    pub fn cut(&self, dice: &mut Dice, percent: f64) -> Result<(u64, u64)> {
+        self.lock().cut(dice, percent).map_err(Error::io("cutting the power of a disk"))
+    }
+
+    /// Writes to the disk from outside, flushed: a foreign partition table, for example.
+    pub fn put(&self, offset: u64, bytes: &[u8]) -> Result<()> {
+        self.lock().put(offset, bytes).map_err(Error::io("filling a disk"))
+    }
+
+    /// SHA-256 of what would survive a power cut now.
+    pub fn fingerprint(&self) -> Result<[u8; 32]> {
+        self.lock().fingerprint().map_err(Error::io("reading a disk"))
+    }
+
+    /// What was asked of it so far.
+    pub fn counts(&self) -> Counts {
+        self.lock().counts()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Volatile> {
+        self.shared.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
