@@ -6,5 +6,11 @@
 //! The crate deliberately does no I/O: it opens no file, asks no clock and draws no randomness. A caller walks a store
 //! path and feeds the NAR encoder; a caller brings the seed of a new key. It knows nothing of compression either.
 
+pub mod base32;
+pub mod closure;
 pub mod detached;
+pub mod hash;
+pub mod listing;
+pub mod nar;
+pub mod narinfo;
 pub mod signature;
