@@ -1,3 +1,5 @@
+//! `events/`: what happened to clients, one JSON line each, written by the services and read by the room view.
+
 use std::net::Ipv4Addr;
 
 use serde::{Deserialize, Serialize};

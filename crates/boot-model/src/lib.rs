@@ -5,7 +5,6 @@
 
 mod command_line;
 mod digest;
-mod event;
 mod generation_id;
 mod label;
 mod mac;
@@ -15,12 +14,12 @@ mod store_path;
 mod text;
 mod timestamp;
 
+pub mod event;
 pub mod generation;
 pub mod report;
 
 pub use command_line::{CommandLine, InvalidParameter, KernelParameter, TooLong};
 pub use digest::{InvalidDigest, Sha256Digest};
-pub use event::{Event, EventKind};
 pub use generation_id::{GenerationId, GenerationRef, InvalidGenerationId};
 pub use label::{InvalidLabel, Label};
 pub use mac::{InvalidMac, MacAddr};

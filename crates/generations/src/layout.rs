@@ -1,0 +1,150 @@
+use std::net::Ipv4Addr;
+use std::path::{Path, PathBuf};
+
+use boot_model::{GenerationRef, MacAddr, RoleName, Sha256Digest, StoreHash, generation::CLOSURE_FILE};
+
+/// Every path below the state directory. Methods without `_name` are absolute (joined to the root they were given).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Layout {
+    root: PathBuf,
+}
+
+impl Layout {
+    /// The layout below this state directory, `/var/lib/rookery` in production.
+    pub fn new(root: impl Into<PathBuf>) -> Self {
+        Self { root: root.into() }
+    }
+
+    /// The state directory itself.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// What is published, a folder a role. Written only by the publisher.
+    pub fn generations(&self) -> PathBuf {
+        self.root.join("generations")
+    }
+
+    /// The lock that publish, follow, remove and gc share (flock).
+    pub fn publisher_lock(&self) -> PathBuf {
+        self.generations().join(".lock")
+    }
+
+    /// A role's generations.
+    pub fn role(&self, role: &RoleName) -> PathBuf {
+        self.generations().join(role.as_str())
+    }
+
+    /// The link that names what the role's menu boots unasked.
+    pub fn default_link(&self, role: &RoleName) -> PathBuf {
+        self.role(role).join(Self::DEFAULT_NAME)
+    }
+
+    /// Who publishes the role: by hand, or followed from a directory of profiles.
+    pub fn source(&self, role: &RoleName) -> PathBuf {
+        self.role(role).join(Self::SOURCE_NAME)
+    }
+
+    /// One published generation.
+    pub fn generation(&self, generation: &GenerationRef) -> PathBuf {
+        self.role(&generation.role).join(generation.id.to_string())
+    }
+
+    /// The binary cache, in the layout of `nix copy --to file://`.
+    pub fn cache(&self) -> PathBuf {
+        self.root.join("cache")
+    }
+
+    /// The rendered menus: sets, and `current`, a link to the newest complete one.
+    pub fn menus(&self) -> PathBuf {
+        self.root.join("menus")
+    }
+
+    /// The link to the set of menus in force.
+    pub fn current_menus(&self) -> PathBuf {
+        self.menus().join(Self::CURRENT_MENUS_NAME)
+    }
+
+    /// Boot loaders and their table.
+    pub fn loaders(&self) -> PathBuf {
+        self.root.join("loaders")
+    }
+
+    /// The table of loaders: firmware to file, as JSON.
+    pub fn loaders_table(&self) -> PathBuf {
+        self.loaders().join(Self::LOADERS_TABLE_NAME)
+    }
+
+    /// Wishes about hosts.
+    pub fn intents(&self) -> PathBuf {
+        self.root.join("intents")
+    }
+
+    /// The lease journal and its snapshot. Written only by dhcpd.
+    pub fn leases(&self) -> PathBuf {
+        self.root.join("leases")
+    }
+
+    /// The leases promised since the snapshot, appended to and synced.
+    pub fn lease_journal(&self) -> PathBuf {
+        self.leases().join("journal")
+    }
+
+    /// All leases at one moment.
+    pub fn lease_snapshot(&self) -> PathBuf {
+        self.leases().join("snapshot")
+    }
+
+    /// What happened to clients, by service.
+    pub fn events(&self, service: &str) -> PathBuf {
+        self.root.join("events").join(service)
+    }
+
+    /// The name of a role's default link within its folder.
+    pub const DEFAULT_NAME: &str = "default";
+    /// The name of the file that remembers a role's source, within the role's folder.
+    pub const SOURCE_NAME: &str = "source";
+    /// The name of the description of a generation, within the generation's folder.
+    pub const GENERATION_NAME: &str = "generation.json";
+    /// The name of its signatures.
+    pub const SIGNATURE_NAME: &str = "generation.json.sig";
+    /// The name of the closure manifest.
+    pub const CLOSURE_NAME: &str = CLOSURE_FILE;
+    /// The folder of kernels and initrds, within the generation's folder.
+    pub const BOOT_NAME: &str = "boot";
+    /// The name of the link to the current menus, within `menus`.
+    pub const CURRENT_MENUS_NAME: &str = "current";
+    /// The name of the table of loaders, within `loaders`.
+    pub const LOADERS_TABLE_NAME: &str = "loaders.json";
+    /// The name of the cache's self-description, within `cache`.
+    pub const CACHE_INFO_NAME: &str = "nix-cache-info";
+    /// The folder of packs, within `cache`.
+    pub const NAR_NAME: &str = "nar";
+
+    /// A path's narinfo, within `cache`.
+    pub fn narinfo_name(hash: StoreHash) -> String {
+        format!("{hash}.narinfo")
+    }
+
+    /// A path's listing, within `cache`.
+    pub fn listing_name(hash: StoreHash) -> String {
+        format!("{hash}.ls")
+    }
+
+    /// The URL path under which a kernel or initrd is served, without the leading slash.
+    pub fn boot_url(generation: &GenerationRef, digest: Sha256Digest) -> String {
+        format!("boot/{generation}/{digest}")
+    }
+
+    /// A pxelinux configuration within one set of menus: the default one, or a host's.
+    pub fn pxelinux_menu(server: Ipv4Addr, host: Option<MacAddr>) -> PathBuf {
+        let name = host.map_or_else(|| "default".to_owned(), |mac| format!("01-{}", mac.hyphenated()));
+        Path::new(&server.to_string()).join("pxelinux.cfg").join(name)
+    }
+
+    /// An iPXE script within one set of menus: the default one, or a host's.
+    pub fn ipxe_menu(server: Ipv4Addr, host: Option<MacAddr>) -> PathBuf {
+        let name = host.map_or_else(|| "default".to_owned(), MacAddr::hyphenated);
+        Path::new(&server.to_string()).join("ipxe").join(format!("{name}.ipxe"))
+    }
+}
