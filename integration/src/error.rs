@@ -53,6 +53,9 @@ pub enum Error {
     /// Something was seen that must not be, or was not as it must be.
     #[error("{0}")]
     Wrong(String),
+    /// The lab was called in a way that it does not understand.
+    #[error("{0}")]
+    Usage(String),
     /// SIGINT or SIGTERM.
     #[error("interrupted")]
     Interrupted,

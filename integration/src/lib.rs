@@ -18,6 +18,9 @@ pub mod namespace;
 pub mod nbd;
 pub mod process;
 pub mod relay;
+pub mod suite;
+mod workspace;
 
 pub use error::{Error, Result};
 pub use lab::Lab;
+pub use workspace::Workspace;

@@ -2,8 +2,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::monitor::Monitor;
 use super::Client;
+use super::monitor::Monitor;
 use crate::lab::Lab;
 use crate::log::{Awaited, Line, Log, Place};
 use crate::process::Process;
@@ -40,9 +40,9 @@ impl Machine {
     /// it has looked at what it wanted to see.
     pub fn start(lab: &Lab, client: &Client) -> Result<Self> {
         let monitor = lab.scratch().join(format!("{}.monitor", client.name));
-        let relay = client.rules().map(|rules| {
-            Relay::start(lab.log(), lab.namespace(), &client.tap(), lab.scratch(), &client.name, rules)
-        });
+        let relay = client
+            .rules()
+            .map(|rules| Relay::start(lab.log(), lab.namespace(), &client.tap(), lab.scratch(), &client.name, rules));
         let relay = relay.transpose()?;
         let started = lab.log().place();
         let mut qemu = lab.namespace().command("qemu-system-x86_64");
@@ -64,8 +64,7 @@ impl Machine {
 
     /// As [`Machine::wait_for`], from a later place.
     pub fn wait_since(&self, since: Place, text: &str, within: Duration) -> Result<Line> {
-        let awaited =
-            Awaited { what: &format!("{text:?}"), source: &self.name, since, within, fatal: &FATAL };
+        let awaited = Awaited { what: &format!("{text:?}"), source: &self.name, since, within, fatal: &FATAL };
         self.log.wait(&awaited, |line| line.contains(text))
     }
 
@@ -99,7 +98,11 @@ impl Machine {
     pub fn wait_off(&mut self, within: Duration) -> Result<()> {
         let status = self.process.wait(within)?;
         self.log.note("lab", format!("{} is off ({status})", self.name));
-        if status.success() { Ok(()) } else { Err(Error::Wrong(format!("the emulator of {} ended with {status}", self.name))) }
+        if status.success() {
+            Ok(())
+        } else {
+            Err(Error::Wrong(format!("the emulator of {} ended with {status}", self.name)))
+        }
     }
 
     /// Pulls the plug. What the disk has not flushed is then up to the disk, see [`crate::nbd::Disk::cut`].

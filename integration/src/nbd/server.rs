@@ -46,12 +46,7 @@ impl Drop for Server {
     }
 }
 
-fn accept(
-    listener: &UnixListener,
-    disk: &Mutex<Volatile>,
-    stop: &AtomicBool,
-    current: &Mutex<Option<UnixStream>>,
-) {
+fn accept(listener: &UnixListener, disk: &Mutex<Volatile>, stop: &AtomicBool, current: &Mutex<Option<UnixStream>>) {
     for stream in listener.incoming() {
         let Ok(mut stream) = stream else { return };
         *current.lock().unwrap_or_else(PoisonError::into_inner) = stream.try_clone().ok();

@@ -92,7 +92,9 @@ mod tests {
 
     #[test]
     fn answers_and_other_packets_stay_as_they_are() {
-        for mut frame in [dhcp(68, &[77, 1, 1, END]), dhcp(67, &[53, 1, 1, END]), dhcp(69, &[77, 1, 1, END]), vec![1; 60]] {
+        for mut frame in
+            [dhcp(68, &[77, 1, 1, END]), dhcp(67, &[53, 1, 1, END]), dhcp(69, &[77, 1, 1, END]), vec![1; 60]]
+        {
             let before = frame.clone();
             assert_eq!(strip_client_options(&mut frame, &[77, 175]), 0);
             assert_eq!(frame[40..42], before[40..42]);

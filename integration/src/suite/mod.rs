@@ -1,0 +1,188 @@
+//! Groups of tests, each with a time budget, counted in one table.
+
+mod cargo;
+mod control;
+mod report;
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use crate::dice::Dice;
+use crate::namespace::Namespace;
+use crate::{Error, Lab, Result, Workspace, interrupt};
+
+/// What `lab test` understands.
+#[derive(Debug, clap::Args)]
+pub struct Arguments {
+    /// Groups to run; without any, what a developer runs before pushing.
+    groups: Vec<String>,
+    /// Run every group.
+    #[arg(long, conflicts_with = "groups")]
+    all: bool,
+    /// Only name the groups and their time budgets.
+    #[arg(long)]
+    list: bool,
+    /// Only tests whose name contains this.
+    #[arg(long)]
+    only: Option<String>,
+    /// Decides everything that is left to chance. Printed with the result.
+    #[arg(long)]
+    seed: Option<u64>,
+}
+
+/// A set of tests that belong together.
+struct Group {
+    name: &'static str,
+    about: &'static str,
+    /// On two cores, without hardware virtualisation. Going over it is reported, not failed: machines differ.
+    budget: Duration,
+    /// Runs without being asked for.
+    everyday: bool,
+    tests: fn() -> Vec<Test>,
+}
+
+/// One line of the report.
+struct Test {
+    name: &'static str,
+    run: Run,
+}
+
+type Run = Box<dyn Fn(&Context<'_>) -> Result<Tally>>;
+
+/// What a test may use.
+struct Context<'a> {
+    workspace: &'a Workspace,
+    logs: PathBuf,
+    name: &'static str,
+    seed: u64,
+}
+
+/// How many checks a line stands for: one, or the tests that a `cargo test` ran.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Tally {
+    passed: u64,
+    failed: u64,
+}
+
+const fn minutes(minutes: u64) -> Duration {
+    Duration::from_secs(minutes * 60)
+}
+
+const GROUPS: [Group; 4] = [
+    Group {
+        name: "unit",
+        about: "format, lints, documentation, layers, licences; unit tests and engine transcripts",
+        budget: minutes(10),
+        everyday: true,
+        tests: cargo::unit,
+    },
+    Group {
+        name: "contract",
+        about: "the generations directory: killed publishers, overflowing watches, replaced directories",
+        budget: minutes(5),
+        everyday: true,
+        tests: cargo::contract,
+    },
+    Group {
+        name: "clients",
+        about: "real DHCP, TFTP, HTTP and Nix clients against the real services",
+        budget: minutes(5),
+        everyday: true,
+        tests: cargo::clients,
+    },
+    Group {
+        name: "boot",
+        about: "virtual machines from firmware to login prompt",
+        budget: minutes(8),
+        everyday: true,
+        tests: control::tests,
+    },
+];
+
+/// Runs what was asked for; true if everything passed.
+pub fn main(workspace: &Workspace, arguments: &Arguments) -> Result<bool> {
+    if arguments.list {
+        report::list(&GROUPS);
+        return Ok(true);
+    }
+    let groups = chosen(arguments)?;
+    let seed = arguments.seed.unwrap_or_else(|| u64::from(std::process::id()));
+    Namespace::sweep()?;
+    let mut results = Vec::new();
+    for group in groups {
+        report::group(group);
+        let start = Instant::now();
+        let tally = run_group(workspace, group, arguments.only.as_deref(), seed)?;
+        results.push(report::Row { group, tally, took: start.elapsed() });
+    }
+    let tally = report::table(&results);
+    if tally.failed > 0 {
+        report::seed(seed);
+    }
+    report::last_line(tally);
+    Ok(tally.failed == 0)
+}
+
+fn chosen(arguments: &Arguments) -> Result<Vec<&'static Group>> {
+    for name in &arguments.groups {
+        if !GROUPS.iter().any(|group| group.name == name) {
+            let known: Vec<_> = GROUPS.iter().map(|group| group.name).collect();
+            return Err(Error::Usage(format!("there is no group {name:?}; there are {}", known.join(", "))));
+        }
+    }
+    let wanted = |group: &&Group| {
+        if arguments.groups.is_empty() {
+            arguments.all || group.everyday
+        } else {
+            arguments.groups.iter().any(|name| group.name == name)
+        }
+    };
+    Ok(GROUPS.iter().filter(wanted).collect())
+}
+
+fn run_group(workspace: &Workspace, group: &Group, only: Option<&str>, seed: u64) -> Result<Tally> {
+    let mut sum = Tally::default();
+    for test in (group.tests)() {
+        if only.is_some_and(|part| !test.name.contains(part)) {
+            continue;
+        }
+        let context = Context { workspace, logs: workspace.logs(group.name), name: test.name, seed };
+        let start = Instant::now();
+        let result = (test.run)(&context);
+        // An interrupted test has shown nothing.
+        interrupt::check()?;
+        sum += report::test(&context, &result, start.elapsed());
+    }
+    Ok(sum)
+}
+
+impl Test {
+    /// One check: it holds, or the error says why not.
+    fn new(name: &'static str, run: impl Fn(&Context<'_>) -> Result<()> + 'static) -> Self {
+        Self { name, run: Box::new(move |context| run(context).map(|()| Tally { passed: 1, failed: 0 })) }
+    }
+}
+
+impl Context<'_> {
+    /// A lab whose log is this test's.
+    fn lab(&self, taps: usize) -> Result<Lab> {
+        Lab::open(self.name, &self.logs, taps)
+    }
+
+    /// Chance for this test: other tests don't change it.
+    fn dice(&self) -> Dice {
+        Dice::new(self.name.bytes().fold(self.seed, |seed, byte| seed.wrapping_mul(31).wrapping_add(byte.into())))
+    }
+
+    /// The file that explains a failure.
+    fn log(&self) -> PathBuf {
+        self.logs.join(format!("{}.log", self.name))
+    }
+}
+
+impl std::ops::AddAssign for Tally {
+    fn add_assign(&mut self, other: Self) {
+        self.passed += other.passed;
+        self.failed += other.failed;
+    }
+}
