@@ -3,7 +3,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::log::{Awaited, Log};
-use crate::namespace::{BRIDGE, Namespace};
+use crate::namespace::{self, BRIDGE, Namespace};
 use crate::process::Process;
 use crate::{Error, Result};
 
@@ -24,13 +24,26 @@ impl Lab {
         fs::create_dir_all(logs).map_err(Error::io(format!("creating {}", logs.display())))?;
         let log = Log::create(&logs.join(format!("{name}.log")))?;
         let scratch = tempfile::Builder::new()
-            .prefix("rookery-lab-") // short: Unix socket paths end at 108 bytes
+            .prefix(&namespace::prefix()) // short: Unix socket paths end at 108 bytes
             .tempdir_in(scratch_root())
             .map_err(Error::io("creating a scratch directory"))?;
         let namespace = Namespace::create(taps)?;
         let mut lab = Self { router: None, namespace, scratch, log };
         lab.router = Some(lab.start_router()?);
         Ok(lab)
+    }
+
+    /// Removes what earlier labs left behind that were killed before they could.
+    pub fn sweep() -> Result<()> {
+        let root = scratch_root();
+        let entries = fs::read_dir(&root).map_err(Error::io(format!("reading {}", root.display())))?;
+        for entry in entries.flatten() {
+            if entry.file_name().to_str().is_some_and(namespace::orphaned) {
+                let doing = format!("removing {}", entry.path().display());
+                fs::remove_dir_all(entry.path()).map_err(Error::io(doing))?;
+            }
+        }
+        Namespace::sweep()
     }
 
     /// The merged log.

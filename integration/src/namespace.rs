@@ -9,7 +9,7 @@ use std::thread::{self, JoinHandle};
 
 use nix::sched::{CloneFlags, setns};
 use nix::sys::signal::kill;
-use nix::unistd::Pid;
+use nix::unistd::{Pid, geteuid};
 
 use crate::process::run;
 use crate::{Error, Result};
@@ -32,7 +32,10 @@ impl Namespace {
     /// Makes a namespace with the bridge `br0` (10.77.0.1/24, fd77::1/64) and `taps` taps (`tap0`, `tap1`, ...).
     pub fn create(taps: usize) -> Result<Self> {
         static NEXT: AtomicU32 = AtomicU32::new(0);
-        let name = format!("{PREFIX}{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+        if !geteuid().is_root() {
+            return Err(Error::Usage("network namespaces need root".into()));
+        }
+        let name = format!("{}{}", prefix(), NEXT.fetch_add(1, Ordering::Relaxed));
         run(Command::new("ip").args(["netns", "add", &name]))?;
         let namespace = Self { name }; // from here on dropped, also on an error below
         namespace.batch(&devices(taps))?;
@@ -69,12 +72,11 @@ impl Namespace {
         thread.join().map_err(|_| Error::Wrong("a thread of the lab panicked".into()))??
     }
 
-    /// Removes what labs left behind whose process is gone (killed with SIGKILL).
-    pub fn sweep() -> Result<()> {
+    /// Removes the namespaces of labs that are gone and could not clean up (SIGKILL).
+    pub(crate) fn sweep() -> Result<()> {
         for line in run(Command::new("ip").args(["netns", "list"]))?.lines() {
             let name = line.split_whitespace().next().unwrap_or_default();
-            let owner = name.strip_prefix(PREFIX).and_then(|rest| rest.split('-').next()?.parse().ok());
-            if owner.is_some_and(|pid| kill(Pid::from_raw(pid), None).is_err()) {
+            if orphaned(name) {
                 run(Command::new("ip").args(["netns", "del", name]))?;
             }
         }
@@ -103,6 +105,17 @@ impl Drop for Namespace {
             eprintln!("lab: the network namespace stays behind: {error}");
         }
     }
+}
+
+/// What a lab makes outside its own process carries this name, so that it is found if the lab can't remove it.
+pub(crate) fn prefix() -> String {
+    format!("{PREFIX}{}-", std::process::id())
+}
+
+/// Is this the name of something that belonged to a lab whose process is gone?
+pub(crate) fn orphaned(name: &str) -> bool {
+    let owner = name.strip_prefix(PREFIX).and_then(|rest| rest.split('-').next()?.parse().ok());
+    owner.is_some_and(|pid| kill(Pid::from_raw(pid), None).is_err())
 }
 
 /// Without spanning tree and forward delay a port forwards at once; with them the first DISCOVERs would be lost. `nodad`:

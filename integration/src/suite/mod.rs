@@ -8,7 +8,6 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use crate::dice::Dice;
-use crate::namespace::Namespace;
 use crate::{Error, Lab, Result, Workspace, interrupt};
 
 /// What `lab test` understands.
@@ -107,7 +106,7 @@ pub fn main(workspace: &Workspace, arguments: &Arguments) -> Result<bool> {
     }
     let groups = chosen(arguments)?;
     let seed = arguments.seed.unwrap_or_else(|| u64::from(std::process::id()));
-    Namespace::sweep()?;
+    Lab::sweep()?;
     let mut results = Vec::new();
     for group in groups {
         report::group(group);
