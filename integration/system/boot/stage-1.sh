@@ -1,0 +1,209 @@
+#!/bin/busybox sh
+# Stage 1 of the lab's client: process 1 in the initrd, from the kernel's hand-over to the generation's own init.
+#
+# The order is that of NixOS' scripted stage 1 (the older of its two; nixosModules.client has the one on systemd): mount the kernel's
+# file systems, read the command line, load modules, network (NixOS puts it first of preLVMCommands), disk (preLVMCommands, after the
+# network), mount below /mnt-root, fetch (first of postMountCommands), check that init is there, move the mounts, switch_root.
+#
+# Nothing here waits for ever, and nobody may be sitting in front of the machine: whatever goes wrong is said in one sentence on every
+# console and to the server, then the machine waits a while (so that the sentence can be read) and does what rookery.onfail= says.
+#
+# Read from the kernel command line:
+#   init=PATH                           what to hand over to, /nix/store/...-nixos-system-.../init
+#   BOOTIF=01-AA-BB-CC-DD-EE-FF         the network card that the firmware booted from (pxelinux: IPAPPEND 2)
+#   rookery.onfail=reboot|poweroff|shell  after a failure; reboot unless given
+#   rookery.onfail-wait=SECONDS         how long the sentence stays; 30
+#   rookery.network-wait=SECONDS        how long to look for the card, its link and a DHCP server, each; 120
+# rookery.server= and rookery.generation= are read by the agent itself.
+
+export PATH=/sbin:/bin HOME=/root
+root=/mnt-root
+
+say() { # on every console that the kernel writes to: the screen and the serial line
+  for console in $(cat /sys/class/tty/console/active 2> /dev/null || echo console); do
+    echo "stage 1: $* [$(uptime_seconds) s]" > /dev/$console
+  done
+}
+
+uptime_seconds() { cut -d' ' -f1 /proc/uptime; }
+
+# The server hears of every step as soon as there is a network. That it doesn't listen must never stop a boot.
+report() { # STEP [SENTENCE]
+  [ -n "$online" ] || return 0
+  if [ $# -gt 1 ]; then
+    timeout 10 rookery-agent report --step "$1" --error "$2" || true
+  else
+    timeout 10 rookery-agent report --step "$1" || true
+  fi
+}
+
+fail() { # STEP SENTENCE
+  say "$2"
+  report "$1" "$2"
+  case $onfail in
+  shell)
+    say "a shell, because of rookery.onfail=shell; leave it to reboot"
+    setsid cttyhack sh
+    ;;
+  *)
+    say "this machine will $onfail in $onfail_wait s"
+    sleep "$onfail_wait"
+    ;;
+  esac
+  sync
+  case $onfail in poweroff) poweroff -f ;; *) reboot -f ;; esac
+  sleep 60 # both return before they have happened, and process 1 must not end
+}
+
+mount_kernel_filesystems() {
+  mkdir -p /proc /sys /dev /run /tmp $root
+  mount -t proc -o nosuid,noexec,nodev proc /proc
+  mount -t sysfs -o nosuid,noexec,nodev sysfs /sys
+  mount -t devtmpfs -o mode=755,nosuid devtmpfs /dev
+  mkdir -p /dev/pts
+  mount -t devpts -o mode=620,gid=5,nosuid,noexec devpts /dev/pts
+  mount -t tmpfs -o mode=755,nosuid,nodev tmpfs /run
+  mkdir -p /run/rookery
+}
+
+read_command_line() {
+  init='' bootif='' onfail=reboot onfail_wait=30 network_wait=120
+  set -f # a word such as "foo=*" is not a pattern
+  for word in $(cat /proc/cmdline); do
+    case $word in
+    init=*) init=${word#init=} ;;
+    BOOTIF=*) bootif=$(echo "${word#BOOTIF=*-}" | tr A-Z- a-z:) ;;
+    rookery.onfail=reboot | rookery.onfail=poweroff | rookery.onfail=shell) onfail=${word#*=} ;;
+    rookery.onfail-wait=*) onfail_wait=$(seconds "${word#*=}" 30) ;;
+    rookery.network-wait=*) network_wait=$(seconds "${word#*=}" 120) ;;
+    esac
+  done
+  set +f
+}
+
+seconds() { # TEXT OTHERWISE: the command line comes from the network
+  case $1 in '' | *[!0-9]* | ?????*) echo "$2" ;; *) echo "$1" ;; esac
+}
+
+# Drivers uncover devices that want drivers (a bus, then what is on it), so this is repeated until nothing new appears.
+load_modules() {
+  known=''
+  for _ in 1 2 3 4 5 6; do
+    wanted=$(find /sys/devices -name modalias -exec cat {} + 2> /dev/null | sort -u)
+    [ "$wanted" != "$known" ] || break
+    known=$wanted
+    echo "$wanted" | xargs modprobe -q -a 2> /dev/null
+  done
+}
+
+# The card that the firmware used, because it is the one with a cable to the boot server. Without BOOTIF: the first with a link.
+find_card() {
+  for path in /sys/class/net/*; do
+    [ -e "$path/device" ] || continue
+    name=${path##*/}
+    if [ -n "$bootif" ]; then
+      [ "$(cat "$path/address")" = "$bootif" ] && echo "$name" && return
+    else
+      ip link set "$name" up
+      [ "$(cat "$path/carrier" 2> /dev/null)" = 1 ] && echo "$name" && return
+    fi
+  done
+}
+
+bring_up_network() {
+  ip link set lo up
+  missing='no network card got a link'
+  [ -z "$bootif" ] || missing="the card $bootif, which the firmware booted from, did not appear"
+  deadline=$(($(date +%s) + network_wait))
+  card=$(find_card)
+  while [ -z "$card" ]; do
+    [ "$(date +%s)" -lt $deadline ] || fail network "$missing within $network_wait s; there is: $(ls /sys/class/net | tr '\n' ' ')"
+    sleep 0.2
+    load_modules
+    card=$(find_card)
+  done
+  address=$(cat "/sys/class/net/$card/address")
+
+  ip link set "$card" up
+  deadline=$(($(date +%s) + network_wait))
+  until [ "$(cat "/sys/class/net/$card/carrier" 2> /dev/null)" = 1 ]; do
+    [ "$(date +%s)" -lt $deadline ] || fail network "$card ($address) has had no link for $network_wait s: is its cable plugged in?"
+    sleep 0.1
+  done
+
+  # Stays and renews the lease: a fetch may take longer than a lease lasts. It asks in rounds, as a switch may keep a fresh link
+  # closed for half a minute (spanning tree).
+  deadline=$(($(date +%s) + network_wait))
+  until udhcpc -i "$card" -n -t 4 -T 2 -A 2 -p /run/rookery/udhcpc.pid -s /etc/udhcpc.sh > /run/rookery/udhcpc.log 2>&1; do
+    [ "$(date +%s)" -lt $deadline ] || fail network "$card ($address) has a link, but no DHCP server has answered for $network_wait s: is rookery-dhcpd running, and on this network?"
+    say "$card ($address) has a link, still asking for an address"
+  done
+  online=yes
+  say "$card ($address) is $(cat /run/rookery/address)"
+}
+
+prepare_disk() {
+  rookery-agent disk apply --spec /etc/rookery/layout.json ||
+    fail disk "the disk has not the layout that this site requires, and was left as it is (the reason stands above)"
+}
+
+mount_filesystems() {
+  mount -t tmpfs -o mode=755 tmpfs $root || fail mount "cannot mount a tmpfs for /"
+  device='' tries=0
+  until device=$(findfs LABEL=rookery-nix 2> /dev/null) && [ -b "$device" ]; do
+    tries=$((tries + 1))
+    [ $tries -lt 100 ] || fail mount "no file system labelled rookery-nix appeared within 20 s"
+    sleep 0.2
+  done
+  # 1: errors corrected; 2: corrected too, and a reboot is only needed where the file system was mounted
+  e2fsck -p "$device" > /run/rookery/e2fsck.log 2>&1
+  [ $? -lt 4 ] || fail mount "e2fsck gave $device up: $(tail -n 1 /run/rookery/e2fsck.log)"
+  mkdir $root/nix
+  mount -t ext4 -o noatime "$device" $root/nix || fail mount "cannot mount $device on /nix"
+}
+
+fetch() {
+  rookery-agent fetch --root $root || fail fetch "the generation could not be brought to this disk (the reason stands above)"
+}
+
+check_init() {
+  case $init in
+  /nix/store/*) ;;
+  *) fail init "the kernel command line has no init=/nix/store/...: the menu entry is broken" ;;
+  esac
+  [ -e "$root$init" ] || fail init "$init is not on the disk, although it was fetched"
+}
+
+# Stage 2 begins with an untouched card, as NixOS' flushBeforeStage2 leaves it: networkd asks for the same lease again (same client
+# identifier), and udev may rename the card.
+leave_network() {
+  kill "$(cat /run/rookery/udhcpc.pid)" 2> /dev/null
+  ip addr flush dev "$card"
+  ip link set "$card" down
+}
+
+hand_over() {
+  report hand-over
+  leave_network
+  say "hand-over to $init"
+  for directory in proc sys dev run; do mkdir -p $root/$directory; done
+  busybox=/bin/busybox # once /proc is moved, applets start only by their file's name
+  for directory in dev sys run proc; do $busybox mount --move /$directory $root/$directory; done
+  exec $busybox switch_root $root "$init"
+}
+
+online=''
+mount_kernel_filesystems
+read_command_line
+say "start"
+load_modules
+bring_up_network
+report network
+prepare_disk
+report disk
+mount_filesystems
+report mount
+fetch
+report fetch
+check_init
+hand_over

@@ -1,0 +1,10 @@
+# Builder: the part of the initrd that is the same for every generation: Nix, mke2fs and e2fsck, their libraries and their ld.so,
+# where that ld.so looks for them by itself. Nothing is patched. Compressed hard, since it is built once.
+. $archive
+cp -r $payload tree
+chmod -R u+w tree
+mkdir -p tree/etc tree/root tree/tmp
+echo 'root:x:0:0:root:/root:/bin/sh' > tree/etc/passwd
+echo 'root:x:0:' > tree/etc/group
+mkdir $out
+archive tree 19 > $out/payload.cpio.zst
