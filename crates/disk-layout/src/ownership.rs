@@ -1,0 +1,206 @@
+//! Is this disk ours, blank, or somebody's?
+
+use crc32fast::hash as crc32;
+use uuid::Uuid;
+
+use crate::{
+    DiskFacts, MIB, MetaRecord, Signature, Window,
+    gpt::{Entry, GptError, Header},
+    mbr::Mbr,
+    meta::META_BYTES,
+    spec::{LayoutSpec, disk_guid, meta_type},
+};
+
+/// Both copies of the table and the first sector, as read.
+pub(crate) struct Tables {
+    pub(crate) mbr: Option<Mbr>,
+    pub(crate) primary: Half,
+    pub(crate) backup: Half,
+}
+
+/// One copy of the table.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Half {
+    /// Its sector was not read.
+    Unread,
+    /// No header, or a damaged one.
+    Bad(GptError),
+    /// A whole header; the entries are missing where their array is damaged or was not read.
+    Good { header: Header, entries: Option<Vec<Entry>> },
+}
+
+/// Whose disk it is.
+pub(crate) enum Owner {
+    /// Ours; safe to lay out again.
+    Ours,
+    /// Provably nobody's.
+    Blank,
+    /// Anything else, with what was found.
+    Somebody(Vec<Finding>),
+}
+
+/// Evidence that a disk belongs to somebody.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Finding {
+    Mbr,
+    UnknownFirstSector,
+    Gpt {
+        disk_guid: Uuid,
+        partitions: Vec<String>,
+    },
+    DamagedGpt(GptError),
+    OtherRole {
+        site: String,
+        role: String,
+    },
+    Signature(Signature),
+    /// Nothing known, but not empty: byte offset of the first byte of data.
+    Data(u64),
+}
+
+impl Tables {
+    pub(crate) fn read(facts: &DiskFacts) -> Self {
+        let sector = facts.sector_size as usize;
+        let last = facts.size / u64::from(facts.sector_size.max(1));
+        Self {
+            mbr: facts.contents.slice(0, sector).map(Mbr::decode),
+            primary: half(facts, 1),
+            backup: last.checked_sub(1).map_or(Half::Unread, |lba| half(facts, lba)),
+        }
+    }
+
+    /// The entries of whichever copy is whole, the primary one first.
+    pub(crate) fn best_entries(&self) -> Option<&[Entry]> {
+        [&self.primary, &self.backup].into_iter().find_map(|half| match half {
+            Half::Good { entries: Some(entries), .. } => Some(entries.as_slice()),
+            _ => None,
+        })
+    }
+
+    /// The same, but only of a copy that carries this disk GUID.
+    pub(crate) fn entries_of(&self, guid: Uuid) -> Option<&[Entry]> {
+        [&self.primary, &self.backup].into_iter().find_map(|half| match half {
+            Half::Good { header, entries: Some(entries) } if header.disk_guid == guid => Some(entries.as_slice()),
+            _ => None,
+        })
+    }
+
+    fn guids(&self) -> impl Iterator<Item = Uuid> {
+        [&self.primary, &self.backup].into_iter().filter_map(|half| match half {
+            Half::Good { header, .. } => Some(header.disk_guid),
+            _ => None,
+        })
+    }
+}
+
+/// The rules, strongest first: a claim of ours, our GUID with nothing foreign beside it, emptiness, and else it is somebody's.
+/// Only for facts from which nothing is wanted any more.
+pub(crate) fn owner(spec: &LayoutSpec, facts: &DiskFacts, tables: &Tables) -> Owner {
+    let ours = spec.disk_guid();
+    if claimed(ours, facts, tables) {
+        return Owner::Ours;
+    }
+    let findings = findings(spec, facts, tables);
+    if findings.is_empty() {
+        return if tables.guids().any(|guid| guid == ours) { Owner::Ours } else { Owner::Blank };
+    }
+    Owner::Somebody(findings)
+}
+
+/// A claim holds as long as each header sector is what it was before, or already one of ours.
+fn claimed(ours: Uuid, facts: &DiskFacts, tables: &Tables) -> bool {
+    let Some(Mbr::Claim(claim)) = &tables.mbr else { return false };
+    let (primary, backup) = header_checksums(facts);
+    let is_ours = |half: &Half| matches!(half, Half::Good { header, .. } if header.disk_guid == ours);
+    claim.disk_guid == ours
+        && (primary == Some(claim.before_primary) || is_ours(&tables.primary))
+        && (backup == Some(claim.before_backup) || is_ours(&tables.backup))
+}
+
+/// CRC-32 of the two sectors in which headers stand, whatever they hold.
+pub(crate) fn header_checksums(facts: &DiskFacts) -> (Option<u32>, Option<u32>) {
+    let sector = u64::from(facts.sector_size);
+    let sum = |at: u64| facts.contents.slice(at, facts.sector_size as usize).map(crc32);
+    let last = (facts.size / sector.max(1)).saturating_sub(1) * sector;
+    (sum(sector), sum(last))
+}
+
+fn half(facts: &DiskFacts, lba: u64) -> Half {
+    let sector = u64::from(facts.sector_size);
+    let Some(bytes) = lba.checked_mul(sector).and_then(|at| facts.contents.slice(at, facts.sector_size as usize))
+    else {
+        return Half::Unread;
+    };
+    let header = match Header::decode(bytes) {
+        Ok(header) if header.my_lba == lba => header,
+        Ok(_) => return Half::Bad(GptError::Shape),
+        Err(error) => return Half::Bad(error),
+    };
+    let array = header.array_bytes().and_then(|len| facts.contents.slice(header.entries_lba.checked_mul(sector)?, len));
+    let entries = array.and_then(|array| header.decode_entries(array).ok());
+    Half::Good { header, entries }
+}
+
+fn findings(spec: &LayoutSpec, facts: &DiskFacts, tables: &Tables) -> Vec<Finding> {
+    let ours = spec.disk_guid();
+    let is_ours = tables.guids().any(|guid| guid == ours);
+    let mut found = Vec::new();
+    match tables.mbr {
+        Some(Mbr::Foreign) => found.push(Finding::Mbr),
+        Some(Mbr::Unknown) | None => found.push(Finding::UnknownFirstSector),
+        Some(Mbr::Protective | Mbr::Claim(_) | Mbr::Empty) => {}
+    }
+    found.extend(other_tables(ours, facts, tables));
+    let disk = Window::new(&facts.contents, 0, facts.size);
+    found.extend(disk.edges().into_iter().map(Finding::Signature));
+    if is_ours {
+        // What lies inside our own partitions is ours, and may hold anything: images of other disks too.
+        return found;
+    }
+    found.extend(disk.scattered().into_iter().map(Finding::Signature));
+    if found.is_empty() {
+        found.extend(first_data(facts).map(Finding::Data));
+    }
+    found
+}
+
+fn other_tables(ours: Uuid, facts: &DiskFacts, tables: &Tables) -> Option<Finding> {
+    let is_ours = tables.guids().any(|guid| guid == ours);
+    if let Some(foreign) = tables.guids().find(|guid| *guid != ours) {
+        let entries = tables.best_entries().unwrap_or_default();
+        return Some(other_role(foreign, facts, entries).unwrap_or_else(|| Finding::Gpt {
+            disk_guid: foreign,
+            partitions: entries.iter().map(|entry| entry.name.clone()).collect(),
+        }));
+    }
+    let damaged = [&tables.primary, &tables.backup].into_iter().find_map(|half| match half {
+        Half::Bad(error) if *error != GptError::NoSignature => Some(*error),
+        _ => None,
+    });
+    damaged.filter(|_| !is_ours).map(Finding::DamagedGpt)
+}
+
+/// A disk of another role of ours says so in its meta partition, and its GUID proves it.
+fn other_role(guid: Uuid, facts: &DiskFacts, entries: &[Entry]) -> Option<Finding> {
+    let record = meta_record(facts, entries)?;
+    (disk_guid(&record.site, &record.role) == guid)
+        .then_some(Finding::OtherRole { site: record.site, role: record.role })
+}
+
+/// The record in the meta partition, if there is one.
+pub(crate) fn meta_record(facts: &DiskFacts, entries: &[Entry]) -> Option<MetaRecord> {
+    let entry = entries.iter().find(|entry| entry.type_guid == meta_type())?;
+    let at = entry.first_lba.checked_mul(u64::from(facts.sector_size))?;
+    MetaRecord::decode(facts.contents.slice(at, META_BYTES)?)
+}
+
+/// Offset of the first byte in the first or last MiB that is neither 0 everywhere nor 0xFF everywhere.
+fn first_data(facts: &DiskFacts) -> Option<u64> {
+    let len = facts.size.min(MIB);
+    [0, facts.size - len].into_iter().find_map(|at| {
+        let Some(bytes) = facts.contents.slice(at, len as usize) else { return Some(at) };
+        let filler = bytes.first().copied().filter(|byte| [0, 0xFF].contains(byte));
+        let differs = bytes.iter().position(|byte| Some(*byte) != filler)?;
+        Some(at + differs as u64)
+    })
+}

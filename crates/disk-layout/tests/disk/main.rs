@@ -1,0 +1,6 @@
+//! Disks as clients have them, disks cut in the middle of our own writes, and disks full of nonsense.
+
+mod cuts;
+mod properties;
+mod simulator;
+mod verdicts;
