@@ -189,7 +189,7 @@ impl Generation {
                 return wrong(format!("init {} lies outside its toplevel {}", entry.init, entry.toplevel));
             }
             for digest in [entry.kernel, entry.initrd] {
-                if !self.files.get(&boot_file(digest)).is_some_and(|file| file.sha256 == digest) {
+                if self.files.get(&boot_file(digest)).is_none_or(|file| file.sha256 != digest) {
                     return wrong(format!("the file {} that an entry boots is not listed", boot_file(digest)));
                 }
             }

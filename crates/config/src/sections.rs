@@ -1,0 +1,147 @@
+use std::net::Ipv4Addr;
+use std::path::PathBuf;
+
+use boot_model::{Label, RoleName};
+use serde::{Deserialize, Serialize};
+
+use crate::{AddressRange, InterfaceAddress};
+
+/// A network that clients boot from.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Subnet {
+    /// The network card (or bridge) that it is reached by.
+    pub interface: String,
+    /// This server's address there; menus name it as the server.
+    pub address: InterfaceAddress,
+    /// What may be given to machines without an address of their own.
+    pub pools: Vec<AddressRange>,
+    /// The way out of the network, if there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub router: Option<Ipv4Addr>,
+    /// Name servers, in order.
+    pub dns: Vec<Ipv4Addr>,
+    /// The domain that clients search.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub domain: Option<String>,
+    /// How long an address is promised, in seconds.
+    pub lease_seconds: u32,
+    /// What a machine gets to boot that no host entry names.
+    pub unknown: Unknown,
+}
+
+/// What a machine gets to boot that no host entry names.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Unknown {
+    /// An address, and no boot file: another department's machine is left alone.
+    #[default]
+    Nothing,
+    /// That role's menu.
+    Role(RoleName),
+    /// A menu of roles to choose from.
+    Menu(Vec<RoleName>),
+}
+
+/// A kind of machines.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Role {
+    /// Its name, which its folder, its URLs and its profile carry.
+    pub name: RoleName,
+    /// The menu's heading.
+    pub title: Label,
+    /// Whether the menu offers to start from the local disk.
+    pub local_disk: bool,
+    /// Seconds until the menu boots its default entry; 0 waits for a key.
+    pub menu_timeout_seconds: u16,
+    /// How many of the newest generations the menu shows; the default is always among them.
+    pub menu_generations: u16,
+}
+
+/// How generations are made servable.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+pub struct Publish {
+    /// The site's secret key, in the format of `nix-store --generate-binary-cache-key`. It is read only by who publishes.
+    pub secret_key_file: PathBuf,
+    /// Keys, besides the one above, whose signatures `verify` accepts.
+    pub trusted_public_keys: Vec<String>,
+    /// The level of zstd, 1 to 19: higher takes longer to publish and makes smaller packs.
+    pub compression_level: u8,
+}
+
+/// The DHCP server.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+pub struct Dhcpd {
+    /// What a lease belongs to.
+    pub lease_identity: LeaseIdentity,
+    /// Whether this server may tell a client that the address it remembers is wrong although it knows nothing of it.
+    pub authoritative: bool,
+}
+
+/// What a lease belongs to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LeaseIdentity {
+    /// The card: firmware, loader, initrd and system of one machine get one address.
+    #[default]
+    Mac,
+    /// Option 61 where the client sends one: each of those may get an address of its own.
+    ClientId,
+}
+
+/// The TFTP server.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+pub struct Tftpd {
+    /// The UDP port that requests come to.
+    pub port: u16,
+    /// Transfers at once, all clients together; more are not answered until one ends.
+    pub max_transfers: u16,
+    /// Transfers at once that one client may have.
+    pub max_transfers_per_client: u16,
+    /// The largest window (RFC 7440) that is granted, in blocks.
+    pub max_window: u16,
+    /// The largest block (RFC 2348) that is granted, in bytes; it should fit the network's MTU less 32.
+    pub max_block_size: u16,
+}
+
+/// The HTTP server of boot files, menus, packs and reports.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+pub struct NarCache {
+    /// The TCP port; menus and boot file names carry it.
+    pub port: u16,
+    /// Connections at once; more wait to be accepted.
+    pub max_connections: u16,
+}
+
+impl Default for Publish {
+    fn default() -> Self {
+        Self {
+            secret_key_file: "/etc/rookery/secret-key".into(),
+            trusted_public_keys: Vec::new(),
+            compression_level: 3,
+        }
+    }
+}
+
+impl Default for Dhcpd {
+    fn default() -> Self {
+        Self { lease_identity: LeaseIdentity::Mac, authoritative: true }
+    }
+}
+
+impl Default for Tftpd {
+    fn default() -> Self {
+        Self { port: 69, max_transfers: 1000, max_transfers_per_client: 8, max_window: 64, max_block_size: 1468 }
+    }
+}
+
+impl Default for NarCache {
+    fn default() -> Self {
+        Self { port: 8080, max_connections: 1024 }
+    }
+}

@@ -1,0 +1,180 @@
+use std::fmt;
+use std::net::Ipv4Addr;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+/// An address of our own and the size of its network: `10.77.0.1/24`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct InterfaceAddress {
+    address: Ipv4Addr,
+    prefix: u8,
+}
+
+/// A range of addresses, both ends in it: `10.77.0.100-10.77.0.199`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct AddressRange {
+    first: Ipv4Addr,
+    last: Ipv4Addr,
+}
+
+/// The text is no address of the form asked for.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum InvalidAddress {
+    /// Not `address/prefix`.
+    #[error("{0:?} is no address with its network's size; write it as 10.77.0.1/24, with a size from 8 to 30")]
+    Interface(String),
+    /// The address stands for the whole network or for all of it at once.
+    #[error(
+        "{0} is the network's own or its broadcast address; give the address that this server has on the interface"
+    )]
+    NotAHost(Ipv4Addr),
+    /// Not `first-last`.
+    #[error("{0:?} is no range of addresses; write it as 10.77.0.100-10.77.0.199")]
+    Range(String),
+    /// The range runs backwards.
+    #[error("the range's end {last} is below its start {first}; exchange the two")]
+    Backwards {
+        /// Where it starts.
+        first: Ipv4Addr,
+        /// Where it ends.
+        last: Ipv4Addr,
+    },
+}
+
+impl InterfaceAddress {
+    /// Our address.
+    pub const fn address(self) -> Ipv4Addr {
+        self.address
+    }
+
+    /// The network's size in bits.
+    pub const fn prefix(self) -> u8 {
+        self.prefix
+    }
+
+    /// The network's own address.
+    pub const fn network(self) -> Ipv4Addr {
+        Ipv4Addr::from_bits(self.address.to_bits() & self.mask())
+    }
+
+    /// The address for all hosts of the network.
+    pub const fn broadcast(self) -> Ipv4Addr {
+        Ipv4Addr::from_bits(self.address.to_bits() | !self.mask())
+    }
+
+    /// Whether a host could have this address: inside the network, and neither its first nor its last address.
+    pub fn contains_host(self, address: Ipv4Addr) -> bool {
+        address.to_bits() & self.mask() == self.network().to_bits()
+            && address != self.network()
+            && address != self.broadcast()
+    }
+
+    const fn mask(self) -> u32 {
+        u32::MAX << (32 - self.prefix)
+    }
+}
+
+impl AddressRange {
+    /// The first address.
+    pub const fn first(self) -> Ipv4Addr {
+        self.first
+    }
+
+    /// The last address, itself in the range.
+    pub const fn last(self) -> Ipv4Addr {
+        self.last
+    }
+
+    /// Whether the address is in it.
+    pub fn contains(self, address: Ipv4Addr) -> bool {
+        (self.first..=self.last).contains(&address)
+    }
+}
+
+impl FromStr for InterfaceAddress {
+    type Err = InvalidAddress;
+
+    fn from_str(text: &str) -> Result<Self, InvalidAddress> {
+        let invalid = || InvalidAddress::Interface(text.to_owned());
+        let (address, prefix) = text.split_once('/').ok_or_else(invalid)?;
+        let address = address.parse().map_err(|_| invalid())?;
+        let prefix = prefix.parse().ok().filter(|prefix| (8..=30).contains(prefix)).ok_or_else(invalid)?;
+        let parsed = Self { address, prefix };
+        if parsed.contains_host(address) { Ok(parsed) } else { Err(InvalidAddress::NotAHost(address)) }
+    }
+}
+
+impl FromStr for AddressRange {
+    type Err = InvalidAddress;
+
+    fn from_str(text: &str) -> Result<Self, InvalidAddress> {
+        let invalid = || InvalidAddress::Range(text.to_owned());
+        let (first, last) = text.split_once('-').ok_or_else(invalid)?;
+        let address = |text: &str| text.trim().parse::<Ipv4Addr>().map_err(|_| invalid());
+        let (first, last) = (address(first)?, address(last)?);
+        if first <= last { Ok(Self { first, last }) } else { Err(InvalidAddress::Backwards { first, last }) }
+    }
+}
+
+impl fmt::Display for InterfaceAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.address, self.prefix)
+    }
+}
+
+impl fmt::Display for AddressRange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}", self.first, self.last)
+    }
+}
+
+macro_rules! through_text {
+    ($type:ty) => {
+        impl TryFrom<String> for $type {
+            type Error = InvalidAddress;
+
+            fn try_from(text: String) -> Result<Self, InvalidAddress> {
+                text.parse()
+            }
+        }
+
+        impl From<$type> for String {
+            fn from(value: $type) -> Self {
+                value.to_string()
+            }
+        }
+    };
+}
+
+through_text!(InterfaceAddress);
+through_text!(AddressRange);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_interface_address_knows_its_network() {
+        let address: InterfaceAddress = "10.77.1.9/23".parse().unwrap();
+        assert_eq!(address.network(), Ipv4Addr::new(10, 77, 0, 0));
+        assert_eq!(address.broadcast(), Ipv4Addr::new(10, 77, 1, 255));
+        assert!(address.contains_host(Ipv4Addr::new(10, 77, 0, 255)));
+        assert!(!address.contains_host(Ipv4Addr::new(10, 77, 2, 1)));
+        for bad in ["10.77.0.1", "10.77.0.1/7", "10.77.0.1/31", "10.77.0.1/x", "10.77.0/24"] {
+            assert!(matches!(bad.parse::<InterfaceAddress>(), Err(InvalidAddress::Interface(_))), "{bad}");
+        }
+        assert!(matches!("10.77.0.0/24".parse::<InterfaceAddress>(), Err(InvalidAddress::NotAHost(_))));
+    }
+
+    #[test]
+    fn a_range_has_both_its_ends() {
+        let range: AddressRange = "10.77.0.100 - 10.77.0.199".parse().unwrap();
+        assert!(range.contains(range.first()) && range.contains(range.last()));
+        assert_eq!(range.to_string(), "10.77.0.100-10.77.0.199");
+        assert!(matches!("10.77.0.9-10.77.0.8".parse::<AddressRange>(), Err(InvalidAddress::Backwards { .. })));
+    }
+}

@@ -1,0 +1,237 @@
+//! The file as people write it. Spans are kept where a value can only be judged beside others.
+
+use std::collections::BTreeSet;
+use std::net::Ipv4Addr;
+use std::path::PathBuf;
+
+use boot_model::{Label, RoleName};
+use serde::Deserialize;
+use toml::Spanned;
+
+use crate::error::{ConfigError, Source};
+use crate::sections::{Dhcpd, NarCache, Publish, Tftpd, Unknown};
+use crate::{AddressRange, InterfaceAddress};
+
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(crate) struct Config {
+    #[serde(default = "state_directory")]
+    pub(crate) state_directory: PathBuf,
+    #[serde(default)]
+    pub(crate) publish: Publish,
+    #[serde(default)]
+    pub(crate) dhcpd: Dhcpd,
+    #[serde(default)]
+    pub(crate) tftpd: Tftpd,
+    #[serde(default)]
+    pub(crate) nar_cache: NarCache,
+    #[serde(default)]
+    pub(crate) subnet: Vec<Subnet>,
+    #[serde(default)]
+    pub(crate) role: Vec<Role>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(crate) struct Subnet {
+    interface: Spanned<String>,
+    address: Spanned<InterfaceAddress>,
+    #[serde(default)]
+    pools: Vec<Spanned<AddressRange>>,
+    router: Option<Spanned<Ipv4Addr>>,
+    #[serde(default)]
+    dns: Vec<Ipv4Addr>,
+    domain: Option<Spanned<String>>,
+    #[serde(default = "lease_seconds")]
+    lease_seconds: Spanned<u32>,
+    unknown: Option<Spanned<Unknown>>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(crate) struct Role {
+    name: Spanned<RoleName>,
+    title: Option<Label>,
+    #[serde(default)]
+    local_disk: bool,
+    #[serde(default = "menu_timeout_seconds")]
+    menu_timeout_seconds: u16,
+    #[serde(default = "menu_generations")]
+    menu_generations: Spanned<u16>,
+}
+
+/// A checked value and where it stands.
+pub(crate) struct Located<T> {
+    pub(crate) value: T,
+    pub(crate) offset: usize,
+}
+
+fn state_directory() -> PathBuf {
+    "/var/lib/rookery".into()
+}
+
+fn lease_seconds() -> Spanned<u32> {
+    Spanned::new(0..0, 43_200)
+}
+
+fn menu_timeout_seconds() -> u16 {
+    5
+}
+
+fn menu_generations() -> Spanned<u16> {
+    Spanned::new(0..0, 20)
+}
+
+pub(crate) fn subnets(wire: Vec<Subnet>, source: &Source<'_>) -> Result<Vec<Located<crate::Subnet>>, ConfigError> {
+    let mut checked: Vec<Located<crate::Subnet>> = Vec::new();
+    for subnet in wire {
+        let offset = subnet.unknown.as_ref().map_or(subnet.address.span().start, |unknown| unknown.span().start);
+        let at = subnet.address.span().start;
+        let overlaps = |other: &&Located<crate::Subnet>| {
+            let (a, b) = (other.value.address, *subnet.address.get_ref());
+            a.network() <= b.broadcast() && b.network() <= a.broadcast()
+        };
+        if let Some(other) = checked.iter().find(overlaps) {
+            return Err(source.error(
+                at,
+                format!("its network overlaps that of {}; give each subnet a network of its own", other.value.address),
+            ));
+        }
+        checked.push(Located { value: check_subnet(subnet, source)?, offset });
+    }
+    Ok(checked)
+}
+
+fn check_subnet(subnet: Subnet, source: &Source<'_>) -> Result<crate::Subnet, ConfigError> {
+    let address = *subnet.address.get_ref();
+    let interface = subnet.interface.get_ref();
+    // IFNAMSIZ is 16 with the NUL; the kernel refuses blanks and slashes (net/core/dev.c, dev_valid_name).
+    if interface.is_empty()
+        || interface.len() > 15
+        || interface.contains(|c: char| c.is_whitespace() || c == '/' || c == ':')
+    {
+        return Err(source.error(
+            subnet.interface.span().start,
+            format!("{interface:?} is no name of a network interface; `ip -br link` lists them"),
+        ));
+    }
+    check_pools(&subnet.pools, address, source)?;
+    if let Some(router) = &subnet.router
+        && !address.contains_host(*router.get_ref())
+    {
+        let network = address.network();
+        return Err(source.error(
+            router.span().start,
+            format!("{} is not in the subnet's network {network}/{}", router.get_ref(), address.prefix()),
+        ));
+    }
+    if let Some(domain) = &subnet.domain
+        && !domain.get_ref().split('.').all(|label| label.parse::<boot_model::HostName>().is_ok())
+    {
+        return Err(source.error(
+            domain.span().start,
+            format!("{:?} is no domain name; write it as lab.example.org", domain.get_ref()),
+        ));
+    }
+    if !(60..=31_536_000).contains(subnet.lease_seconds.get_ref()) {
+        return Err(source.error(
+            subnet.lease_seconds.span().start,
+            "a lease lasts 60 seconds to a year (31536000 seconds); 43200 is half a day",
+        ));
+    }
+    Ok(crate::Subnet {
+        interface: interface.clone(),
+        address,
+        pools: subnet.pools.iter().map(|pool| *pool.get_ref()).collect(),
+        router: subnet.router.map(Spanned::into_inner),
+        dns: subnet.dns,
+        domain: subnet.domain.map(Spanned::into_inner),
+        lease_seconds: subnet.lease_seconds.into_inner(),
+        unknown: subnet.unknown.map(Spanned::into_inner).unwrap_or_default(),
+    })
+}
+
+fn check_pools(
+    pools: &[Spanned<AddressRange>],
+    address: InterfaceAddress,
+    source: &Source<'_>,
+) -> Result<(), ConfigError> {
+    for (index, spanned) in pools.iter().enumerate() {
+        let pool = *spanned.get_ref();
+        let wrong = |message: String| Err(source.error(spanned.span().start, message));
+        if !address.contains_host(pool.first()) || !address.contains_host(pool.last()) {
+            return wrong(format!(
+                "the pool {pool} does not lie within the subnet's network {}/{}",
+                address.network(),
+                address.prefix()
+            ));
+        }
+        if pool.contains(address.address()) {
+            return wrong(format!(
+                "the pool {pool} holds the server's own address {}; leave it out",
+                address.address()
+            ));
+        }
+        if let Some(other) =
+            pools[..index].iter().find(|o| o.get_ref().first() <= pool.last() && pool.first() <= o.get_ref().last())
+        {
+            return wrong(format!("the pool {pool} overlaps {}; join the two", other.get_ref()));
+        }
+    }
+    Ok(())
+}
+
+pub(crate) fn roles(wire: Vec<Role>, source: &Source<'_>) -> Result<Vec<crate::Role>, ConfigError> {
+    let mut names = BTreeSet::new();
+    let check = |role: Role| {
+        let at = role.name.span().start;
+        let name = role.name.into_inner();
+        if !names.insert(name.clone()) {
+            return Err(source.error(at, format!("the role {name} is there already; join the two sections")));
+        }
+        if *role.menu_generations.get_ref() == 0 {
+            return Err(source.error(role.menu_generations.span().start, "a menu shows at least one generation"));
+        }
+        let title = role.title.unwrap_or_else(|| name.as_str().parse().expect("a role name is a label"));
+        Ok(crate::Role {
+            name,
+            title,
+            local_disk: role.local_disk,
+            menu_timeout_seconds: role.menu_timeout_seconds,
+            menu_generations: role.menu_generations.into_inner(),
+        })
+    };
+    wire.into_iter().map(check).collect()
+}
+
+/// Every role that a subnet gives to unknown machines must be one of the site's.
+pub(crate) fn check_unknown(
+    subnets: &[Located<crate::Subnet>],
+    roles: &[crate::Role],
+    source: &Source<'_>,
+) -> Result<(), ConfigError> {
+    for subnet in subnets {
+        let named = match &subnet.value.unknown {
+            Unknown::Nothing => &[],
+            Unknown::Role(role) => std::slice::from_ref(role),
+            Unknown::Menu(roles) if roles.is_empty() => {
+                return Err(
+                    source.error(subnet.offset, "a menu of no roles; name some, or write unknown = \"nothing\"")
+                );
+            }
+            Unknown::Menu(roles) => &roles[..],
+        };
+        if let Some(missing) = named.iter().find(|name| !roles.iter().any(|role| role.name == **name)) {
+            return Err(source.error(subnet.offset, no_such_role(missing, roles)));
+        }
+    }
+    Ok(())
+}
+
+pub(crate) fn no_such_role(name: &RoleName, roles: &[crate::Role]) -> String {
+    let known: Vec<&str> = roles.iter().map(|role| role.name.as_str()).collect();
+    match known[..] {
+        [] => format!("there is no role {name}; add a section [[role]] with name = \"{name}\""),
+        _ => format!("there is no role {name}; the roles are {}", known.join(", ")),
+    }
+}

@@ -1,0 +1,195 @@
+//! What is accepted, with which defaults, and what each mistake is answered with.
+
+use std::fs;
+use std::path::Path;
+
+use config::{Config, ConfigError, Dhcpd, NarCache, Publish, Tftpd, Unknown, load};
+
+const MINIMAL: &str = "[[subnet]]\ninterface = \"eth0\"\naddress = \"10.77.0.1/24\"\n";
+
+fn load_text(text: &str, hosts: &[(&str, &str)]) -> Result<Config, ConfigError> {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("rookery.toml");
+    fs::write(&file, text).unwrap();
+    fs::create_dir(directory.path().join("hosts.d")).unwrap();
+    for (name, text) in hosts {
+        fs::write(directory.path().join("hosts.d").join(name), text).unwrap();
+    }
+    load(&file)
+}
+
+/// The message without the directory, which differs from run to run.
+fn refusal(text: &str, hosts: &[(&str, &str)]) -> String {
+    let message = load_text(text, hosts).unwrap_err().to_string();
+    let at = message.find("rookery.toml").or_else(|| message.find("hosts.d/")).unwrap();
+    message[at..].to_owned()
+}
+
+#[test]
+fn the_shipped_example_is_complete_and_right() {
+    let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy/rookery.example.toml");
+    let config = load(&example).unwrap();
+    assert_eq!(config.hosts.len(), 2);
+    assert_eq!(config.subnets[0].unknown, Unknown::Role("lab".parse().unwrap()));
+    // Every key that `print-config` shows is explained in the example, so none can be added and not told.
+    let text = fs::read_to_string(&example).unwrap()
+        + &fs::read_to_string(example.with_file_name("hosts.d/physics-lab.toml")).unwrap();
+    for line in config.to_toml().lines().filter(|line| line.contains('=')) {
+        let key = line.split('=').next().unwrap().trim();
+        assert!(text.contains(&format!("{key} = ")), "{key} is missing in the example");
+    }
+}
+
+#[test]
+fn empty_sections_are_the_defaults() {
+    let config = load_text(&format!("[publish]\n[dhcpd]\n[tftpd]\n[nar-cache]\n{MINIMAL}"), &[]).unwrap();
+    let defaults = (Publish::default(), Dhcpd::default(), Tftpd::default(), NarCache::default());
+    assert_eq!((config.publish, config.dhcpd, config.tftpd, config.nar_cache), defaults);
+    assert_eq!(config.state_directory, Path::new("/var/lib/rookery"));
+    assert_eq!(config.subnets[0].lease_seconds, 43_200);
+    assert_eq!(config.subnets[0].unknown, Unknown::Nothing);
+}
+
+#[test]
+fn what_print_config_prints_is_a_configuration() {
+    let text = format!(
+        "{MINIMAL}pools = [\"10.77.0.100-10.77.0.199\"]\nunknown = {{ menu = [\"lab\"] }}\n[[role]]\nname = \"lab\"\n"
+    );
+    let config = load_text(&text, &[]).unwrap();
+    // Hosts have files of their own, so the empty list is no part of rookery.toml.
+    let printed = config.to_toml().replace("host = []\n", "");
+    assert_eq!(load_text(&printed, &[]).unwrap(), config, "{printed}");
+}
+
+#[test]
+fn every_mistake_names_line_key_and_cure() {
+    let role = "[[role]]\nname = \"lab\"\n";
+    for (text, message) in [
+        (
+            "stat-directory = \"/x\"\n".to_owned(),
+            "rookery.toml:1: stat-directory: unknown field `stat-directory`, expected one of `state-directory`",
+        ),
+        (
+            "[dhcpd]\nlease-identity = \"duid\"\n".to_owned(),
+            "rookery.toml:2: dhcpd.lease-identity: unknown variant `duid`, expected `mac` or `client-id`",
+        ),
+        (
+            "[tftpd]\nport = 70000\n".to_owned(),
+            "rookery.toml:2: tftpd.port: invalid value: integer `70000`, expected u16",
+        ),
+        (
+            MINIMAL.replace("10.77.0.1/24", "10.77.0.1"),
+            "rookery.toml:3: subnet.address: \"10.77.0.1\" is no address with its network's size; write it as 10.77.0.1/24",
+        ),
+        (
+            format!("{MINIMAL}pools = [\"10.78.0.1-10.78.0.9\"]\n"),
+            "rookery.toml:4: subnet.pools: the pool 10.78.0.1-10.78.0.9 does not lie within the subnet's network 10.77.0.0/24",
+        ),
+        (
+            format!("{MINIMAL}pools = [\"10.77.0.1-10.77.0.9\"]\n"),
+            "holds the server's own address 10.77.0.1; leave it out",
+        ),
+        (
+            format!("{MINIMAL}pools = [\"10.77.0.20-10.77.0.9\"]\n"),
+            "the range's end 10.77.0.9 is below its start 10.77.0.20; exchange the two",
+        ),
+        (
+            format!("{MINIMAL}pools = [\n \"10.77.0.10-10.77.0.19\",\n \"10.77.0.19-10.77.0.29\",\n]\n"),
+            "rookery.toml:6: subnet.pools: the pool 10.77.0.19-10.77.0.29 overlaps 10.77.0.10-10.77.0.19; join the two",
+        ),
+        (
+            format!("{MINIMAL}router = \"10.0.0.1\"\n"),
+            "rookery.toml:4: subnet.router: 10.0.0.1 is not in the subnet's network 10.77.0.0/24",
+        ),
+        (format!("{MINIMAL}domain = \"lab..org\"\n"), "is no domain name"),
+        (format!("{MINIMAL}lease-seconds = 5\n"), "a lease lasts 60 seconds to a year"),
+        (
+            format!("{MINIMAL}unknown = {{ role = \"lba\" }}\n{role}"),
+            "rookery.toml:4: subnet.unknown: there is no role lba; the roles are lab",
+        ),
+        (format!("{MINIMAL}unknown = {{ menu = [] }}\n"), "a menu of no roles"),
+        (format!("{MINIMAL}{MINIMAL}"), "rookery.toml:6: subnet.address: its network overlaps that of 10.77.0.1/24"),
+        (MINIMAL.replace("eth0", "eth 0"), "is no name of a network interface"),
+        (format!("{role}{role}"), "rookery.toml:4: role.name: the role lab is there already"),
+        (
+            "[[role]]\nname = \"Lab\"\n".to_owned(),
+            "rookery.toml:2: role.name: \"Lab\" is no role name: use 1 to 32 lower-case letters",
+        ),
+        (
+            "[[role]]\nname = \"lab\"\ntitle = \"a\\nb\"\n".to_owned(),
+            "rookery.toml:3: role.title: the label \"a\\nb\" holds the control character",
+        ),
+        (
+            "[[role]]\n\nname = \"lab\"\nmenu-generations = 0\n".to_owned(),
+            "rookery.toml:4: role.menu-generations: a menu shows at least one generation",
+        ),
+        ("[publish\n".to_owned(), "rookery.toml:1:"),
+    ] {
+        let refusal = refusal(&text, &[]);
+        assert!(refusal.contains(message), "{text}\n{refusal}\n{message}");
+    }
+}
+
+#[test]
+fn every_mistake_in_hosts_names_its_file_too() {
+    let site = format!("{MINIMAL}[[role]]\nname = \"lab\"\n");
+    let one = "[[host]]\nmac = \"52:54:00:77:00:01\"\nname = \"pc01\"\naddress = \"10.77.0.11\"\n";
+    for (second, message) in [
+        (one.to_owned(), "hosts.d/b.toml:2: host.mac: 52:54:00:77:00:01 is the card of host pc01 already"),
+        (
+            one.replace("00:01", "00:02"),
+            "hosts.d/b.toml:3: host.name: the host with the card 52:54:00:77:00:01 is called pc01 already",
+        ),
+        (
+            one.replace("00:01", "00:02").replace("pc01", "pc02"),
+            "hosts.d/b.toml:4: host.address: 10.77.0.11 is the address of host pc01 already",
+        ),
+        (
+            "[[host]]\nmac = \"52:54:00:77:00\"\nname = \"pc02\"\n".to_owned(),
+            "hosts.d/b.toml:2: host.mac: \"52:54:00:77:00\" is no MAC address: write six pairs",
+        ),
+        (
+            "[[host]]\nmac = \"52:54:00:77:00:02\"\nname = \"pc02\"\nrole = \"lba\"\n".to_owned(),
+            "hosts.d/b.toml:4: host.role: there is no role lba; the roles are lab",
+        ),
+        (
+            "[[host]]\nmac = \"52:54:00:77:00:02\"\nname = \"pc02\"\naddress = \"10.78.0.2\"\n".to_owned(),
+            "10.78.0.2 is in the network of no [[subnet]]",
+        ),
+        (
+            "[[host]]\nmac = \"52:54:00:77:00:02\"\nname = \"pc02\"\naddress = \"10.77.0.1\"\n".to_owned(),
+            "10.77.0.1 is this server's own address",
+        ),
+        (
+            "[[host]]\nmac = \"52:54:00:77:00:02\"\nname = \"pc02\"\nrol = \"lab\"\n".to_owned(),
+            "hosts.d/b.toml:4: host.rol: unknown field `rol`",
+        ),
+    ] {
+        let refusal = refusal(&site, &[("a.toml", one), ("b.toml", &second), ("notes.txt", "not read")]);
+        assert!(refusal.contains(message), "{second}\n{refusal}\n{message}");
+    }
+}
+
+#[test]
+fn hosts_are_found_by_their_card_and_reloaded() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("rookery.toml");
+    fs::write(&file, MINIMAL).unwrap();
+    let config = load(&file).unwrap();
+    assert!(config.hosts.is_empty());
+    fs::create_dir(directory.path().join("hosts.d")).unwrap();
+    fs::write(directory.path().join("hosts.d/a.toml"), "[[host]]\nmac = \"52-54-00-77-00-01\"\nname = \"pc01\"\n")
+        .unwrap();
+    let hosts = config.reload_hosts(&file).unwrap();
+    assert_eq!(hosts.by_mac("52:54:00:77:00:01".parse().unwrap()).unwrap().name.as_str(), "pc01");
+    assert_eq!(hosts.by_mac("52:54:00:77:00:02".parse().unwrap()), None);
+}
+
+#[test]
+fn a_missing_file_is_named_with_the_way_out() {
+    let message = load(Path::new("/nonexistent/rookery.toml")).unwrap_err().to_string();
+    assert_eq!(
+        message,
+        "/nonexistent/rookery.toml: there is no such file; name one with --config, or start from deploy/rookery.example.toml"
+    );
+}
