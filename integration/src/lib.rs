@@ -18,7 +18,10 @@ pub mod namespace;
 pub mod nbd;
 pub mod process;
 pub mod relay;
+pub mod servers;
 pub mod suite;
+pub mod system;
+pub mod timeline;
 mod workspace;
 
 pub use error::{Error, Result};

@@ -171,7 +171,7 @@ impl Workspace {
             .output()
             .expect("cargo runs");
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        let metadata: Value = serde_json::from_slice(&output.stdout).unwrap();
+        let metadata: Value = serde_json::from_slice(&output.stdout).expect("cargo prints JSON");
         let members: BTreeSet<_> = list(&metadata["workspace_members"]).iter().map(text).collect();
         let packages = list(&metadata["packages"]).to_vec();
         let ours = packages.iter().filter(|package| members.contains(&text(&package["id"])));
@@ -219,8 +219,9 @@ struct Rules {
 impl Rules {
     fn read() -> Self {
         let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deny.toml");
-        let rules: toml::Table = std::fs::read_to_string(file).unwrap().parse().unwrap();
-        let rules = serde_json::to_value(rules).unwrap();
+        let rules: toml::Table =
+            std::fs::read_to_string(file).expect("deny.toml is there").parse().expect("deny.toml is TOML");
+        let rules = serde_json::to_value(rules).expect("TOML without dates fits JSON");
         let skipped = list(&rules["bans"]["skip"]).iter();
         Self {
             licences: list(&rules["licenses"]["allow"]).iter().map(text).collect(),
