@@ -1,0 +1,197 @@
+//! Sockets: the one that requests arrive at, and the one of a transfer.
+
+use std::cell::RefCell;
+use std::io::{self, IoSlice};
+use std::net::{Ipv4Addr, SocketAddrV4, UdpSocket as StdSocket};
+use std::os::fd::{AsFd, AsRawFd};
+
+use nix::errno::Errno;
+use nix::sys::socket::{
+    ControlMessage, ControlMessageOwned, MsgFlags, SockaddrIn, getsockopt, recvmsg, sendmsg, setsockopt, sockopt,
+};
+use tftp_engine::data_header;
+use tokio::io::Interest;
+use tokio::net::UdpSocket;
+
+use crate::source::Source;
+
+/// A socket that requests arrive at.
+#[derive(Debug)]
+pub(crate) struct Door {
+    socket: UdpSocket,
+}
+
+/// A datagram that arrived at a door.
+#[derive(Debug)]
+pub(crate) struct Knock {
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) client: SocketAddrV4,
+    /// Our address, as the client knows it; the answer has to come from it.
+    pub(crate) local: Ipv4Addr,
+}
+
+impl Door {
+    /// Takes over a bound socket, of this process or from systemd.
+    pub(crate) fn new(socket: StdSocket) -> io::Result<Self> {
+        setsockopt(&socket, sockopt::Ipv4PacketInfo, &true)?;
+        socket.set_nonblocking(true)?;
+        Ok(Self { socket: UdpSocket::from_std(socket)? })
+    }
+
+    /// The next datagram. May be dropped and called again without losing one.
+    pub(crate) async fn knock(&self) -> io::Result<Knock> {
+        self.socket.async_io(Interest::READABLE, || receive(&self.socket)).await
+    }
+}
+
+/// The connected socket of one transfer: the kernel checks the client's port (RFC 1350's TID) and tells of closed ones.
+#[derive(Debug)]
+pub(crate) struct Line {
+    socket: UdpSocket,
+    /// Whether the kernel may be handed a window in one piece (UDP_SEGMENT).
+    segmented: bool,
+}
+
+impl Line {
+    pub(crate) fn open(local: Ipv4Addr, client: SocketAddrV4) -> io::Result<Self> {
+        let socket = StdSocket::bind((local, 0))?;
+        socket.connect(client)?;
+        socket.set_nonblocking(true)?;
+        Ok(Self { socket: UdpSocket::from_std(socket)?, segmented: true })
+    }
+
+    /// The largest payload of DATA that reaches the client in one piece, as far as the routing table knows.
+    pub(crate) fn largest_block(&self) -> io::Result<u16> {
+        let mtu = getsockopt(&self.socket, sockopt::IpMtu)?;
+        Ok(u16::try_from(mtu.saturating_sub(HEADERS).max(0)).unwrap_or(u16::MAX))
+    }
+
+    pub(crate) async fn receive(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.socket.recv(buffer).await
+    }
+
+    /// What has arrived already.
+    pub(crate) fn try_receive(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.socket.try_recv(buffer)
+    }
+
+    pub(crate) async fn send(&self, packet: &[u8]) -> io::Result<()> {
+        self.socket.send(packet).await.map(drop).or_else(as_lost)
+    }
+
+    /// Sends `count` blocks from `first` on, each `block_size` bytes but the file's last.
+    pub(crate) async fn send_blocks(
+        &mut self,
+        source: &Source,
+        block_size: u16,
+        first: u64,
+        count: u16,
+    ) -> Result<(), SendError> {
+        let end = first + u64::from(count);
+        let mut next = first;
+        while next < end {
+            let most = if self.segmented { segments(block_size) } else { 1 };
+            let some = most.min(end - next);
+            match self.try_send_blocks(source, block_size, next, some) {
+                Ok(()) => next += some,
+                Err(SendError::Socket(error)) if error.kind() == io::ErrorKind::WouldBlock => {
+                    // The buffer is this thread's, not ours: it is filled again after the wait.
+                    self.socket.writable().await.map_err(SendError::Socket)?;
+                }
+                // The card, the route's MTU or the kernel does not do it.
+                Err(SendError::Socket(error)) if some > 1 && !is_closed(&error) => self.segmented = false,
+                Err(SendError::Socket(error)) => {
+                    as_lost(error).map_err(SendError::Socket)?;
+                    next += some;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    fn try_send_blocks(&self, source: &Source, block_size: u16, first: u64, count: u64) -> Result<(), SendError> {
+        WINDOW.with_borrow_mut(|window| {
+            let offset = (first - 1) * u64::from(block_size);
+            let length = (count * u64::from(block_size)).min(source.size().saturating_sub(offset));
+            window
+                .payload
+                .resize(usize::try_from(length).map_err(|error| SendError::Source(io::Error::other(error)))?, 0);
+            source.read_exact_at(&mut window.payload, offset).map_err(SendError::Source)?;
+            window.headers.clear();
+            window.headers.extend((first..first + count).map(data_header));
+            let mut payloads = window.payload.chunks(block_size.into());
+            // A file that fills its last block is followed by an empty one.
+            let pieces: Vec<IoSlice<'_>> = window
+                .headers
+                .iter()
+                .flat_map(|header| [IoSlice::new(header), IoSlice::new(payloads.next().unwrap_or_default())])
+                .collect();
+            let segment = block_size + 4;
+            let segmented = [ControlMessage::UdpGsoSegments(&segment)];
+            let control = if count > 1 { &segmented[..] } else { &[] };
+            let sent = self.socket.try_io(Interest::WRITABLE, || {
+                let fd = self.socket.as_fd().as_raw_fd();
+                Ok(sendmsg::<SockaddrIn>(fd, &pieces, control, MsgFlags::MSG_DONTWAIT, None)?)
+            });
+            sent.map(drop).map_err(SendError::Socket)
+        })
+    }
+}
+
+/// Why blocks could not be sent.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum SendError {
+    #[error("reading the file: {0}")]
+    Source(io::Error),
+    #[error("sending: {0}")]
+    Socket(io::Error),
+}
+
+/// Whether the network said that nobody listens at the client's port.
+pub(crate) fn is_closed(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::ConnectionRefused
+}
+
+/// What the kernel could not send now is a lost packet, for which there are timers; only a closed port is final.
+fn as_lost(error: io::Error) -> io::Result<()> {
+    if is_closed(&error) { Err(error) } else { Ok(()) }
+}
+
+/// How many blocks of this size one `sendmsg` can take.
+fn segments(block_size: u16) -> u64 {
+    (LARGEST_DATAGRAM / (u64::from(block_size) + 4)).clamp(1, MOST_SEGMENTS)
+}
+
+fn receive(socket: &UdpSocket) -> io::Result<Knock> {
+    let mut buffer = [0; 1024];
+    let mut pieces = [io::IoSliceMut::new(&mut buffer)];
+    let mut control = nix::cmsg_space!(nix::libc::in_pktinfo);
+    let fd = socket.as_fd().as_raw_fd();
+    let message = recvmsg::<SockaddrIn>(fd, &mut pieces, Some(&mut control), MsgFlags::MSG_DONTWAIT)?;
+    let client = message.address.ok_or(Errno::EAFNOSUPPORT)?;
+    let local = message.cmsgs()?.find_map(|control| match control {
+        // The header's destination may be a broadcast address; this is the interface's own then.
+        ControlMessageOwned::Ipv4PacketInfo(info) => Some(Ipv4Addr::from(info.ipi_spec_dst.s_addr.to_ne_bytes())),
+        _ => None,
+    });
+    let (length, local) = (message.bytes, local.ok_or(Errno::EAFNOSUPPORT)?);
+    Ok(Knock { bytes: buffer[..length].to_vec(), client: SocketAddrV4::new(client.ip(), client.port()), local })
+}
+
+/// One for each thread, not for each of a thousand transfers: filled, sent and forgotten.
+struct Window {
+    payload: Vec<u8>,
+    headers: Vec<[u8; 4]>,
+}
+
+thread_local! {
+    static WINDOW: RefCell<Window> = const { RefCell::new(Window { payload: Vec::new(), headers: Vec::new() }) };
+}
+
+/// IPv4, UDP, TFTP.
+const HEADERS: i32 = 20 + 8 + 4;
+/// 65,535 less the headers of IPv4 and UDP; it bounds what is handed over in one piece, too.
+pub(crate) const LARGEST_DATAGRAM: u64 = 65_507;
+/// UDP_MAX_SEGMENTS of Linux before 6.9.
+const MOST_SEGMENTS: u64 = 64;
