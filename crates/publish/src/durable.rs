@@ -1,0 +1,214 @@
+//! Files and directories that appear whole or not at all.
+//!
+//! Written under a hidden name beside the target, synced, renamed. What is dropped before it is placed is removed; what a
+//! killed process leaves is found by its prefix and removed by the next run, which holds the lock.
+
+use std::fs::{self, DirBuilder, File};
+use std::io::{self, Write as _};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+
+use thiserror::Error;
+
+/// What all unfinished files and directories of the publisher begin with.
+const PREFIX: &str = ".staging-";
+
+/// A step of writing failed.
+#[derive(Debug, Error)]
+#[error("cannot {doing} {}: {source}{}", path.display(), advice(source))]
+pub struct WriteError {
+    doing: &'static str,
+    path: PathBuf,
+    source: io::Error,
+}
+
+impl WriteError {
+    pub(crate) fn new(doing: &'static str, path: &Path, source: io::Error) -> Self {
+        Self { doing, path: path.to_owned(), source }
+    }
+}
+
+/// A file that is not in its place yet.
+pub(crate) struct StagedFile {
+    path: PathBuf,
+    file: File,
+    placed: bool,
+}
+
+impl StagedFile {
+    /// Creates a hidden file in `directory`; `name` keeps the files of several threads apart.
+    pub(crate) fn create(directory: &Path, name: &str) -> Result<Self, WriteError> {
+        let path = directory.join(format!("{PREFIX}{name}"));
+        let file = File::create(&path).map_err(|error| WriteError::new("create", &path, error))?;
+        Ok(Self { path, file, placed: false })
+    }
+
+    pub(crate) fn file(&self) -> &File {
+        &self.file
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Syncs the file and gives it its name. The name itself lasts only after [`sync_directory`].
+    pub(crate) fn place(mut self, target: &Path) -> Result<(), WriteError> {
+        self.file.sync_all().map_err(|error| WriteError::new("sync", &self.path, error))?;
+        fs::rename(&self.path, target).map_err(|error| WriteError::new("rename a finished file to", target, error))?;
+        self.placed = true;
+        Ok(())
+    }
+}
+
+impl Drop for StagedFile {
+    fn drop(&mut self) {
+        if !self.placed {
+            // If even this fails, the next run removes it by its prefix.
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}
+
+/// A directory that is not in its place yet.
+pub(crate) struct StagedDirectory {
+    path: PathBuf,
+    placed: bool,
+}
+
+impl StagedDirectory {
+    pub(crate) fn create(parent: &Path, name: &str) -> Result<Self, WriteError> {
+        let path = parent.join(format!("{PREFIX}{name}"));
+        make_directory(&path)?;
+        Ok(Self { path, placed: false })
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Gives the directory its name and makes that last. Everything in it must have been synced.
+    ///
+    /// A directory that has the name already (a damaged one that is published again) changes places with this one in one
+    /// step, so that no reader ever finds neither.
+    pub(crate) fn place(mut self, target: &Path) -> Result<(), WriteError> {
+        sync_directory(&self.path)?;
+        let flags =
+            if target.exists() { nix::fcntl::RenameFlags::RENAME_EXCHANGE } else { nix::fcntl::RenameFlags::empty() };
+        nix::fcntl::renameat2(nix::fcntl::AT_FDCWD, &self.path, nix::fcntl::AT_FDCWD, target, flags)
+            .map_err(|errno| WriteError::new("rename a finished directory to", target, errno.into()))?;
+        sync_parent(target)?;
+        // After an exchange the old directory has the staged name, and goes.
+        self.placed = flags.is_empty();
+        Ok(())
+    }
+}
+
+impl Drop for StagedDirectory {
+    fn drop(&mut self) {
+        if !self.placed {
+            let _ = fs::remove_dir_all(&self.path);
+        }
+    }
+}
+
+/// Writes a small file in one step and makes it last.
+pub(crate) fn write_file(target: &Path, bytes: &[u8]) -> Result<(), WriteError> {
+    let (Some(parent), Some(name)) = (target.parent(), target.file_name()) else {
+        return Err(WriteError::new("write", target, io::ErrorKind::InvalidFilename.into()));
+    };
+    let staged = StagedFile::create(parent, &name.to_string_lossy())?;
+    staged.file().write_all(bytes).map_err(|error| WriteError::new("write", staged.path(), error))?;
+    staged.place(target)?;
+    sync_directory(parent)
+}
+
+/// Points the symbolic link `link` to `text` in one step and makes that last.
+pub(crate) fn write_link(link: &Path, text: &str) -> Result<(), WriteError> {
+    let staged = link.with_file_name(format!("{PREFIX}link"));
+    remove_if_there(&staged)?;
+    std::os::unix::fs::symlink(text, &staged).map_err(|error| WriteError::new("create the link", &staged, error))?;
+    fs::rename(&staged, link).map_err(|error| WriteError::new("move the link", link, error))?;
+    sync_parent(link)
+}
+
+/// Makes a directory and its parents, each synced into its own parent; readable by everybody, whatever the umask: services of
+/// other users read it.
+pub(crate) fn make_directories(path: &Path) -> Result<(), WriteError> {
+    if path.is_dir() {
+        return Ok(());
+    }
+    if let Some(parent) = path.parent() {
+        make_directories(parent)?;
+    }
+    make_directory(path)?;
+    sync_parent(path)
+}
+
+/// Takes a directory out of sight in one step, then removes it.
+pub(crate) fn remove_directory(path: &Path) -> Result<(), WriteError> {
+    let Some(name) = path.file_name() else {
+        return Err(WriteError::new("remove", path, io::ErrorKind::InvalidFilename.into()));
+    };
+    let hidden = path.with_file_name(format!("{PREFIX}removed-{}", name.to_string_lossy()));
+    fs::rename(path, &hidden).map_err(|error| WriteError::new("remove", path, error))?;
+    sync_parent(path)?;
+    fs::remove_dir_all(&hidden).map_err(|error| WriteError::new("remove", &hidden, error))
+}
+
+pub(crate) fn remove_if_there(path: &Path) -> Result<(), WriteError> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(WriteError::new("remove", path, error)),
+        _ => Ok(()),
+    }
+}
+
+/// Removes what a killed run left in `directory`. Only while holding the lock.
+pub(crate) fn remove_leftovers(directory: &Path) -> Result<(), WriteError> {
+    let entries = match fs::read_dir(directory) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        entries => entries.map_err(|error| WriteError::new("list", directory, error))?,
+    };
+    for entry in entries {
+        let entry = entry.map_err(|error| WriteError::new("list", directory, error))?;
+        if !entry.file_name().as_encoded_bytes().starts_with(PREFIX.as_bytes()) {
+            continue;
+        }
+        let path = entry.path();
+        let removed = match entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            true => fs::remove_dir_all(&path),
+            false => fs::remove_file(&path),
+        };
+        removed.map_err(|error| WriteError::new("remove the leftover", &path, error))?;
+    }
+    Ok(())
+}
+
+/// Makes the names in a directory last.
+pub(crate) fn sync_directory(path: &Path) -> Result<(), WriteError> {
+    File::open(path)
+        .and_then(|directory| directory.sync_all())
+        .map_err(|error| WriteError::new("sync the directory", path, error))
+}
+
+fn sync_parent(path: &Path) -> Result<(), WriteError> {
+    path.parent().map_or(Ok(()), sync_directory)
+}
+
+fn make_directory(path: &Path) -> Result<(), WriteError> {
+    match DirBuilder::new().mode(0o755).create(path) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+            Err(WriteError::new("create the directory", path, error))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn advice(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+            "; nothing was published: free space there, or remove old generations (`rookery remove`), and run it again"
+        }
+        io::ErrorKind::PermissionDenied => "; run it as the user who owns the state directory",
+        _ => "",
+    }
+}

@@ -1,0 +1,234 @@
+//! Mirroring a directory of Nix profiles, so that stock Nix tools drive the room.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
+use std::time::{Duration, Instant};
+
+use boot_model::{GenerationId, GenerationRef, RoleName};
+use notify::{RecommendedWatcher, RecursiveMode, Watcher as _};
+
+use crate::durable;
+use crate::profile::{self, Profile};
+use crate::publisher::{PublishError, Publisher, Request};
+use crate::role::{self, RoleError};
+use crate::source::Source;
+
+/// Nix changes a profile in several renames; this long after the last of them it is at rest.
+const QUIET: Duration = Duration::from_millis(200);
+/// However busy the directory is, no change waits longer.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// Events get lost (a network file system sends none at all), so everything is looked at again after this time.
+const RESCAN: Duration = Duration::from_secs(60);
+
+/// Publishes what a directory of profiles holds.
+pub struct Follower<'a> {
+    /// How to publish.
+    pub publisher: &'a Publisher<'a>,
+    /// The directory of profiles, absolute: it is remembered as the source of its roles.
+    pub profiles: PathBuf,
+}
+
+/// Why a follower that waits wakes up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wake {
+    /// Something happened in the directory.
+    Hint,
+    /// It shall end.
+    Stop,
+}
+
+/// What one look at the profiles came to.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Pass {
+    /// Newly published.
+    pub published: Vec<GenerationRef>,
+    /// No longer in their profiles and removed.
+    pub removed: Vec<GenerationRef>,
+    /// Roles' defaults that moved, and whereto.
+    pub defaults: Vec<GenerationRef>,
+    /// What could not be mirrored, each with its reason.
+    pub problems: Vec<String>,
+}
+
+impl Follower<'_> {
+    /// Brings what is published into line with the profiles, once. What fails with one generation is a problem of that
+    /// generation alone.
+    ///
+    /// # Errors
+    /// If the directory can't be listed or there is no lock.
+    pub fn pass(&self) -> Result<Pass, PublishError> {
+        let listed = |source| RoleError::List { path: self.profiles.clone(), source };
+        let (profiles, problems) = profile::read(&self.profiles).map_err(listed)?;
+        let mut pass = Pass { problems, ..Pass::default() };
+        let _lock = self.publisher.lock()?;
+        for (role, profile) in &profiles {
+            if let Err(error) = self.mirror(role, profile, &mut pass) {
+                pass.problems.push(format!("{role}: {error}"));
+            }
+        }
+        for role in role::roles(self.publisher.layout)? {
+            self.note_orphan(&role, &profiles, &mut pass);
+        }
+        Ok(pass)
+    }
+
+    /// Follows until [`Wake::Stop`] comes (or `wakes` has no sender any more); `on_pass` gets the result of every look.
+    ///
+    /// The watch is armed before each look, so that nothing falls between them. The directory may not exist yet.
+    pub fn run(
+        &self,
+        hints: &Sender<Wake>,
+        wakes: &Receiver<Wake>,
+        mut on_pass: impl FnMut(Result<Pass, PublishError>),
+    ) {
+        let mut watch = Watch::default();
+        loop {
+            watch.arm(&self.profiles, hints);
+            on_pass(self.pass());
+            if !rest(wakes) {
+                return;
+            }
+        }
+    }
+
+    fn mirror(&self, role: &RoleName, profile: &Profile, pass: &mut Pass) -> Result<(), PublishError> {
+        let source = Source::Follow(self.profiles.clone());
+        source.check(self.publisher.layout, role)?;
+        // What the room boots first, then the newest: those are waited for.
+        let mut numbers: Vec<u32> = profile.links.keys().copied().rev().collect();
+        numbers.sort_by_key(|number| Some(*number) != profile.current);
+        for number in numbers {
+            match self.mirror_one(role, number, profile, &source) {
+                Ok(Some(generation)) => pass.published.push(generation),
+                Ok(None) => {}
+                Err(error) => pass.problems.push(format!("{role}-{number}-link: {error}")),
+            }
+            if Some(number) == profile.current {
+                self.mirror_default(role, profile, pass)?;
+            }
+        }
+        self.mirror_default(role, profile, pass)?;
+        self.remove_deleted(role, profile, pass)
+    }
+
+    /// Publishes one generation of a profile, unless it is or its system is gone.
+    fn mirror_one(
+        &self,
+        role: &RoleName,
+        number: u32,
+        profile: &Profile,
+        source: &Source,
+    ) -> Result<Option<GenerationRef>, PublishError> {
+        let link = &profile.links[&number];
+        let generation = GenerationRef { role: role.clone(), id: GenerationId::new(number, &link.toplevel) };
+        // Whether its bytes are still right is `verify`'s business: this runs every minute.
+        if role::read_generation(self.publisher.layout, &generation).is_ok() {
+            return Ok(None);
+        }
+        if !self.publisher.store.on_disk(Path::new(link.toplevel.as_str())).exists() {
+            return Err(crate::StoreError::Missing(link.toplevel.clone()).into());
+        }
+        let request =
+            Request { role: role.clone(), toplevel: link.toplevel.clone(), number: Some(number), date: link.date };
+        let outcome = self.publisher.publish_locked(&request, source)?;
+        Ok(outcome.new.then_some(outcome.generation))
+    }
+
+    fn mirror_default(&self, role: &RoleName, profile: &Profile, pass: &mut Pass) -> Result<(), PublishError> {
+        let layout = self.publisher.layout;
+        let Some(number) = profile.current else { return Ok(()) };
+        let Some(link) = profile.links.get(&number) else { return Ok(()) };
+        let generation = GenerationRef { role: role.clone(), id: GenerationId::new(number, &link.toplevel) };
+        let published = role::read_generation(layout, &generation).is_ok();
+        if published && role::default_of(layout, role) != Some(generation.id) {
+            role::point_default(layout, &generation)?;
+            pass.defaults.push(generation);
+        }
+        Ok(())
+    }
+
+    fn remove_deleted(&self, role: &RoleName, profile: &Profile, pass: &mut Pass) -> Result<(), PublishError> {
+        let layout = self.publisher.layout;
+        for id in role::published_ids(layout, role)? {
+            let wanted = profile.links.get(&id.number()).map(|link| GenerationId::new(id.number(), &link.toplevel));
+            if wanted == Some(id) {
+                continue;
+            }
+            let generation = GenerationRef { role: role.clone(), id };
+            if role::default_of(layout, role) == Some(id) {
+                // The profile's own generation could not be published: better this one than none.
+                pass.problems
+                    .push(format!("{generation} is kept, though deleted, for the default cannot be moved from it"));
+                continue;
+            }
+            durable::remove_directory(&layout.generation(&generation))?;
+            pass.removed.push(generation);
+        }
+        Ok(())
+    }
+
+    /// A profile without a single link is more likely a disk that isn't mounted than a wish: nothing is removed.
+    fn note_orphan(&self, role: &RoleName, profiles: &BTreeMap<RoleName, Profile>, pass: &mut Pass) {
+        let ours =
+            Source::of(self.publisher.layout, role).ok().flatten() == Some(Source::Follow(self.profiles.clone()));
+        if ours && !profiles.contains_key(role) {
+            pass.problems.push(format!(
+                "{role}: {} has no link of this role any more; what is published stays until `rookery remove`",
+                self.profiles.display()
+            ));
+        }
+    }
+}
+
+/// A watch on a directory that may come later or be replaced.
+#[derive(Default)]
+struct Watch {
+    watched: Option<(u64, u64)>,
+    watcher: Option<RecommendedWatcher>,
+}
+
+impl Watch {
+    /// Watches the directory that has the name now. What fails here is found by the next rescan.
+    fn arm(&mut self, directory: &Path, hints: &Sender<Wake>) {
+        let identity = fs::metadata(directory).ok().map(|metadata| (metadata.dev(), metadata.ino()));
+        if identity.is_some() && identity == self.watched {
+            return;
+        }
+        self.watcher = watch(directory, hints).ok();
+        self.watched = self.watcher.as_ref().and(identity);
+    }
+}
+
+fn watch(directory: &Path, hints: &Sender<Wake>) -> notify::Result<RecommendedWatcher> {
+    let hints = hints.clone();
+    let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
+        // Reading the directory is an event too; taking that for a change would never end.
+        if !matches!(&event, Ok(event) if event.kind.is_access() && !event.need_rescan()) {
+            // Nobody listens any more: then it is about to be dropped.
+            let _ = hints.send(Wake::Hint);
+        }
+    })?;
+    watcher.watch(directory, RecursiveMode::NonRecursive)?;
+    Ok(watcher)
+}
+
+/// Waits for a hint that is followed by quiet, or for the time of the rescan. False: stop.
+fn rest(wakes: &Receiver<Wake>) -> bool {
+    match wakes.recv_timeout(RESCAN) {
+        Ok(Wake::Hint) => {}
+        Ok(Wake::Stop) | Err(RecvTimeoutError::Disconnected) => return false,
+        Err(RecvTimeoutError::Timeout) => return true,
+    }
+    let begun = Instant::now();
+    while begun.elapsed() < PATIENCE {
+        match wakes.recv_timeout(QUIET) {
+            Ok(Wake::Hint) => {}
+            Ok(Wake::Stop) | Err(RecvTimeoutError::Disconnected) => return false,
+            Err(RecvTimeoutError::Timeout) => return true,
+        }
+    }
+    true
+}
