@@ -1,5 +1,7 @@
 //! What is accepted, with which defaults, and what each mistake is answered with.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking, in its helper functions too")]
+
 use std::fs;
 use std::path::Path;
 

@@ -96,7 +96,8 @@ fn arm(layout: &Layout, hints: &Sender<Message>) -> io::Result<RecommendedWatche
     let hints = hints.clone();
     let on_event = move |event: notify::Result<notify::Event>| {
         // Reading the directory makes access events; taking those for changes would scan for ever. An error (an overflow) is a hint.
-        let read_only = matches!(&event, Ok(event) if matches!(event.kind, EventKind::Access(_)) && !event.need_rescan());
+        let read_only =
+            matches!(&event, Ok(event) if matches!(event.kind, EventKind::Access(_)) && !event.need_rescan());
         if !read_only {
             let _ = hints.send(Message::Hint);
         }

@@ -1,5 +1,7 @@
 //! What readers see of a directory that is right, half right or damaged.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking, in its helper functions too")]
+
 mod common;
 
 use std::fs;

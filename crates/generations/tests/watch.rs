@@ -1,5 +1,7 @@
 //! The watch sees what happens, whatever the file system says of it. Waits have a deadline that only a broken watch reaches.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking, in its helper functions too")]
+
 mod common;
 
 use std::fs;

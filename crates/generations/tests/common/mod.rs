@@ -1,5 +1,7 @@
 //! Publishes small generations by hand, as the publisher would leave them.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking, in its helper functions too")]
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::symlink;
