@@ -1,11 +1,12 @@
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use crate::log::{Awaited, Log};
 use crate::namespace::{self, BRIDGE, Namespace};
 use crate::process::Process;
-use crate::{Error, Result};
+use crate::{Error, Result, interrupt};
 
 /// One experiment: a namespace, a scratch directory and a log. Everything ends with it, the log's file excepted.
 ///
@@ -59,6 +60,22 @@ impl Lab {
     /// A directory in memory for this lab's files; removed with the lab.
     pub fn scratch(&self) -> &Path {
         self.scratch.path()
+    }
+
+    /// Looks again and again until there is something to see. For what writes no log and sends no signal, files above all.
+    pub fn poll<T>(&self, what: &str, within: Duration, mut look: impl FnMut() -> Result<Option<T>>) -> Result<T> {
+        let deadline = Instant::now() + within;
+        loop {
+            if let Some(seen) = look()? {
+                return Ok(seen);
+            }
+            interrupt::check()?;
+            if Instant::now() >= deadline {
+                let (what, origin) = (what.to_owned(), "lab".to_owned());
+                return Err(Error::Deadline { what, origin, seconds: within.as_secs_f64() });
+            }
+            thread::sleep(interrupt::INTERVAL);
+        }
     }
 
     /// IPv6 router advertisements: without any, every iPXE solicits for 13 s before its first TFTP packet.

@@ -18,6 +18,7 @@ pub mod namespace;
 pub mod nbd;
 pub mod process;
 pub mod relay;
+pub mod room;
 pub mod servers;
 pub mod suite;
 pub mod system;

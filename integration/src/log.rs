@@ -91,9 +91,19 @@ impl Log {
         self.0.start.elapsed()
     }
 
-    /// The log's time of a wall clock time that another process wrote (zero if before the start).
-    pub fn at(&self, time: SystemTime) -> Duration {
+    /// The log's time of a moment that another process wrote, in milliseconds since 1970 (zero if before the start).
+    pub fn at_unix_millis(&self, millis: u64) -> Duration {
+        let time = SystemTime::UNIX_EPOCH + Duration::from_millis(millis);
         time.duration_since(self.0.start_of_day).unwrap_or_default()
+    }
+
+    /// Fails if a source has printed one of these since a place, or has ended.
+    pub fn check(&self, awaited: &Awaited<'_>) -> Result<()> {
+        match self.wait(&Awaited { within: Duration::ZERO, ..*awaited }, |_| false) {
+            Err(Error::Deadline { .. }) => Ok(()),
+            Err(error) => Err(error),
+            Ok(_) => Ok(()),
+        }
     }
 
     /// The end of the log now.

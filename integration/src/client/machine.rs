@@ -68,6 +68,17 @@ impl Machine {
         self.log.wait(&awaited, |line| line.contains(text))
     }
 
+    /// Fails if the machine is off, or has printed a line after which no boot succeeds.
+    pub fn check_alive(&self) -> Result<()> {
+        let (what, within) = ("a sign of life", Duration::ZERO);
+        self.log.check(&Awaited { what, source: &self.name, since: self.started, within, fatal: &FATAL })
+    }
+
+    /// Its name in the log.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
     /// Types on the serial console.
     pub fn type_text(&mut self, text: &str) -> Result<()> {
         self.process.type_text(text)

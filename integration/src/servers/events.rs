@@ -4,11 +4,10 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
 
 use boot_model::event::Event;
 
-use crate::{Error, Result, interrupt};
+use crate::{Error, Result};
 
 /// How far each file of events had come at some moment.
 #[derive(Debug, Clone, Default)]
@@ -31,27 +30,6 @@ pub(super) fn since(events: &Path, mark: &Mark) -> Result<Vec<Event>> {
     }
     found.sort_by_key(|event| event.time);
     Ok(found)
-}
-
-pub(super) fn wait(
-    events: &Path,
-    mark: &Mark,
-    what: &str,
-    within: Duration,
-    is: impl Fn(&Event) -> bool,
-) -> Result<Event> {
-    let deadline = Instant::now() + within;
-    loop {
-        if let Some(event) = since(events, mark)?.into_iter().find(&is) {
-            return Ok(event);
-        }
-        interrupt::check()?;
-        if Instant::now() >= deadline {
-            let (what, origin) = (what.to_owned(), "events".to_owned());
-            return Err(Error::Deadline { what, origin, seconds: within.as_secs_f64() });
-        }
-        std::thread::sleep(interrupt::INTERVAL);
-    }
 }
 
 /// Every `events/<service>/<file>` up to its last whole line: the writer may be in the middle of the next one.

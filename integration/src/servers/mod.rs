@@ -115,6 +115,6 @@ impl<'a> Servers<'a> {
 
     /// Waits for an event.
     pub fn wait_event(&self, mark: &Mark, what: &str, within: Duration, is: impl Fn(&Event) -> bool) -> Result<Event> {
-        events::wait(&self.site.events(), mark, what, within, is)
+        self.lab.poll(what, within, || Ok(self.events_since(mark)?.into_iter().find(&is)))
     }
 }

@@ -1,0 +1,132 @@
+use std::path::Path;
+use std::time::Duration;
+
+use boot_model::event::{Content, Event, EventKind};
+use boot_model::report::{Report, Status, Step};
+
+use super::{BOOT, Room};
+use crate::client::{Client, Machine};
+use crate::servers::{Mark, Servers};
+use crate::system::Toplevel;
+use crate::timeline::{Observed, Timeline, Traffic};
+use crate::{Error, Result};
+
+/// One boot of one client, from switching on; everything that services write meanwhile belongs to it.
+#[derive(Debug)]
+pub struct Boot<'a> {
+    room: &'a Room,
+    /// The client.
+    pub machine: Machine,
+    mark: Mark,
+    on: Duration,
+}
+
+impl<'a> Boot<'a> {
+    /// Switches the client on.
+    pub fn start(room: &'a Room, servers: &Servers<'_>, client: &Client) -> Result<Self> {
+        let mark = servers.mark()?;
+        let on = room.lab.log().elapsed();
+        let machine = Machine::start(&room.lab, client)?;
+        Ok(Self { room, machine, mark, on })
+    }
+
+    /// Waits until the running system itself reports that it runs, and that it runs this one.
+    pub fn expect_running(&self, servers: &Servers<'_>, toplevel: &Toplevel) -> Result<()> {
+        let report = self.wait_report(servers, Step::Running)?;
+        if let Some(failure) = failed(&report) {
+            return Err(failure);
+        }
+        let runs = report.current_system.map(|path| path.to_string());
+        if runs.as_deref() != Some(toplevel.path.as_str()) {
+            let runs = runs.as_deref().unwrap_or("nothing");
+            return Err(Error::Wrong(format!("the client says that it runs {runs}, not {}", toplevel.path)));
+        }
+        self.machine.wait_for("login:", BOOT)?;
+        Ok(())
+    }
+
+    /// Waits until the client reports that this step failed, and returns its sentence.
+    pub fn expect_failure(&self, servers: &Servers<'_>, step: Step) -> Result<String> {
+        let report = self.wait_report(servers, step)?;
+        if report.step != step || report.status != Status::Failed {
+            let (step, seen) = (step.as_str(), report.step.as_str());
+            return Err(Error::Wrong(format!("step {step} should have failed, but {seen} is {:?}", report.status)));
+        }
+        Ok(report.detail.unwrap_or_default())
+    }
+
+    /// Waits until the client has ended a step, whatever follows.
+    pub fn wait_step(&self, servers: &Servers<'_>, step: Step) -> Result<()> {
+        let report = self.wait_report(servers, step)?;
+        failed(&report).map_or(Ok(()), Err)
+    }
+
+    /// Waits until packed store paths are on their way.
+    pub fn wait_first_nar(&self, servers: &Servers<'_>) -> Result<()> {
+        let is_nar = |event: &Event| matches!(event.kind, EventKind::Http { content: Content::Nar, .. });
+        servers.wait_event(&self.mark, "the first NAR", BOOT, is_nar).map(|_| ())
+    }
+
+    /// Waits until the loader has read the menu twice: `ldlinux.c32` once, and then the menu itself, which is on the screen
+    /// from now on and takes keys.
+    pub fn wait_menu(&self, servers: &Servers<'_>) -> Result<()> {
+        let is_menu = |event: &&Event| match &event.kind {
+            EventKind::Tftp { file, outcome, .. } => file.contains("pxelinux.cfg/") && outcome == "done",
+            _ => false,
+        };
+        self.room.lab.poll("the menu", BOOT, || {
+            let events = servers.events_since(&self.mark)?;
+            Ok((events.iter().filter(is_menu).count() >= 2).then_some(()))
+        })
+    }
+
+    /// Photographs the menu once it stands still: what is on the screen twice is not half painted.
+    pub fn photograph_menu(&self, file: &Path) -> Result<()> {
+        let mut last = Vec::new();
+        self.room.lab.poll("a menu that stands still", BOOT, || {
+            self.machine.screenshot(file)?;
+            let picture = std::fs::read(file).map_err(Error::io(format!("reading {}", file.display())))?;
+            let still = picture == last;
+            last = picture;
+            Ok(still.then_some(()))
+        })
+    }
+
+    /// What services sent to the client so far.
+    pub fn traffic(&self, servers: &Servers<'_>) -> Result<Traffic> {
+        Ok(Traffic::of(&servers.events_since(&self.mark)?))
+    }
+
+    /// The boot so far, step by step.
+    pub fn timeline(&self, servers: &Servers<'_>) -> Result<Timeline> {
+        let log = self.room.lab.log();
+        let console = log.since(self.machine.started());
+        let events = servers.events_since(&self.mark)?;
+        Ok(Timeline::of(&Observed {
+            on: self.on,
+            events: events.into_iter().map(|event| (log.at_unix_millis(event.time.unix_millis()), event)).collect(),
+            console: console.into_iter().filter(|line| line.source == self.machine.name()).collect(),
+        }))
+    }
+
+    /// The first report that ends this step, or says that any step failed.
+    fn wait_report(&self, servers: &Servers<'_>, step: Step) -> Result<Report> {
+        let ends =
+            |report: &Report| report.status == Status::Failed || (report.step == step && report.status == Status::Ok);
+        let what = format!("the report that {} has ended", step.as_str());
+        self.room.lab.poll(&what, BOOT, || {
+            self.machine.check_alive()?;
+            let events = servers.events_since(&self.mark)?;
+            Ok(events.into_iter().find_map(|event| match event.kind {
+                EventKind::Report { report } if ends(&report) => Some(report),
+                _ => None,
+            }))
+        })
+    }
+}
+
+fn failed(report: &Report) -> Option<Error> {
+    let detail = report.detail.as_deref().unwrap_or("no reason given");
+    let wrong = || Error::Wrong(format!("the client reports that {} failed: {detail}", report.step.as_str()));
+    (report.status == Status::Failed).then(wrong)
+}

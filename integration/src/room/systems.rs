@@ -1,0 +1,59 @@
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::process::run;
+use crate::system::{Difference, GenerationKind, Inputs, Toplevel, Work, build};
+use crate::{Error, Result, Workspace};
+
+/// The two generations that clients boot, and the site's key that their initrds trust.
+#[derive(Debug)]
+pub struct Systems {
+    work: Work,
+    secret_key: PathBuf,
+    /// Bookworm as released.
+    pub first: Toplevel,
+    /// The same after a security update.
+    pub second: Toplevel,
+}
+
+/// The key's name, which signatures carry.
+const KEY_NAME: &str = "rookery-lab-1";
+
+impl Systems {
+    /// Builds both, or finds them built: they stay in the target directory, with the packages that they were made of.
+    pub fn build(workspace: &Workspace) -> Result<Self> {
+        let work = Work::at(&workspace.logs("systems"))?;
+        let (secret_key, public_key) = key(&workspace.logs("keys"), KEY_NAME)?;
+        let inputs = Inputs { agent: workspace.agent()?, keys: Some(public_key) };
+        let first = build(&work, GenerationKind::Released, &inputs)?;
+        let second = build(&work, GenerationKind::Updated, &inputs)?;
+        Ok(Self { work, secret_key, first, second })
+    }
+
+    /// What the update changes.
+    pub fn difference(&self) -> Difference {
+        Difference::between(&self.first, &self.second)
+    }
+
+    /// The secret half of the key that the initrds trust.
+    pub fn secret_key(&self) -> &Path {
+        &self.secret_key
+    }
+
+    /// The root of the store that holds them.
+    pub fn store(&self) -> PathBuf {
+        self.work.store()
+    }
+}
+
+/// A key pair, made once: another key would make other initrds, and all would be built again. Stock Nix makes it, so that the
+/// format is Nix's and not only ours.
+fn key(dir: &Path, name: &str) -> Result<(PathBuf, PathBuf)> {
+    let (secret, public) = (dir.join(format!("{name}.secret")), dir.join(format!("{name}.public")));
+    if !public.exists() {
+        fs::create_dir_all(dir).map_err(Error::io(format!("creating {}", dir.display())))?;
+        run(Command::new("nix-store").args(["--generate-binary-cache-key", name]).args([&secret, &public]))?;
+    }
+    Ok((secret, public))
+}
