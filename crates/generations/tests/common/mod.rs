@@ -1,6 +1,6 @@
 //! Publishes small generations by hand, as the publisher would leave them.
 
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking, in its helper functions too")]
+#![allow(clippy::unwrap_used, dead_code, reason = "helpers of tests, of which each uses some")]
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -11,20 +11,20 @@ use boot_model::{Architecture, GenerationId, GenerationRef, Sha256Digest, StoreP
 use generations::Layout;
 use sha2::{Digest, Sha256};
 
-pub const KERNEL: &[u8] = b"a kernel";
-pub const INITRD: &[u8] = b"an initrd";
+pub(crate) const KERNEL: &[u8] = b"a kernel";
+pub(crate) const INITRD: &[u8] = b"an initrd";
 
-pub fn digest(bytes: &[u8]) -> Sha256Digest {
+pub(crate) fn digest(bytes: &[u8]) -> Sha256Digest {
     Sha256Digest::new(Sha256::digest(bytes).into())
 }
 
-pub fn toplevel(letter: char) -> StorePath {
+pub(crate) fn toplevel(letter: char) -> StorePath {
     let hash: String = std::iter::repeat_n(letter, 32).collect();
     format!("/nix/store/{hash}-nixos-system-lab").parse().unwrap()
 }
 
 /// Publishes generation `number` of role `lab` whose hash is all `letter`.
-pub fn publish(layout: &Layout, number: u32, letter: char) -> GenerationRef {
+pub(crate) fn publish(layout: &Layout, number: u32, letter: char) -> GenerationRef {
     let toplevel = toplevel(letter);
     let reference = GenerationRef { role: "lab".parse().unwrap(), id: GenerationId::new(number, &toplevel) };
     let closure = format!(
@@ -63,7 +63,7 @@ pub fn publish(layout: &Layout, number: u32, letter: char) -> GenerationRef {
     reference
 }
 
-pub fn set_default(layout: &Layout, generation: &GenerationRef) {
+pub(crate) fn set_default(layout: &Layout, generation: &GenerationRef) {
     let link = layout.default_link(&generation.role);
     let staged = link.with_file_name(".default");
     symlink(generation.id.to_string(), &staged).unwrap();
