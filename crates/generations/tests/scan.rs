@@ -63,7 +63,8 @@ fn what_is_staged_is_not_seen() {
 
 #[test]
 fn a_bad_entry_is_left_out_with_its_reason_and_the_others_stay() {
-    let damages: [(&str, fn(&Layout, &std::path::Path), &str); 6] = [
+    type Damage = fn(&Layout, &std::path::Path);
+    let damages: [(&str, Damage, &str); 6] = [
         (
             "a byte of the kernel",
             |_, d| fs::write(d.join(format!("boot/{}", digest(KERNEL))), b"A kernel").unwrap(),
