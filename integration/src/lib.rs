@@ -9,6 +9,7 @@
 
 pub mod client;
 pub mod console;
+pub mod demo;
 pub mod dice;
 mod error;
 pub mod interrupt;

@@ -5,7 +5,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use integration::{Error, Result, Workspace, interrupt, suite};
+use integration::{Error, Result, Workspace, demo, interrupt, suite};
 
 /// Network-boots virtual machines from real Rookery servers, and judges what happens.
 #[derive(Debug, Parser)]
@@ -19,6 +19,8 @@ struct Arguments {
 enum Verb {
     /// Runs groups of tests and counts.
     Test(suite::Arguments),
+    /// Boots a client from an empty disk to the generation that is chosen in its menu.
+    Demo(demo::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -42,5 +44,6 @@ fn run(verb: Verb) -> Result<bool> {
     let workspace = Workspace::find()?;
     match verb {
         Verb::Test(arguments) => suite::main(&workspace, &arguments),
+        Verb::Demo(arguments) => demo::main(&workspace, &arguments).map(|()| true),
     }
 }

@@ -79,6 +79,11 @@ impl Machine {
         &self.name
     }
 
+    /// The socket of the emulator's monitor.
+    pub fn monitor(&self) -> &Path {
+        &self.monitor
+    }
+
     /// Types on the serial console.
     pub fn type_text(&mut self, text: &str) -> Result<()> {
         self.process.type_text(text)

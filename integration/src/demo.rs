@@ -1,0 +1,241 @@
+//! The demonstration: one client, from an empty disk to the generation that is chosen in its menu.
+
+use std::path::PathBuf;
+use std::time::Instant;
+
+use boot_model::GenerationRef;
+use serde::Serialize;
+
+use crate::client::{Client, Firmware};
+use crate::nbd::Disk;
+use crate::room::{BOOT, Boot, Room, Systems};
+use crate::servers::Servers;
+use crate::system::Toplevel;
+use crate::timeline::{Timeline, Traffic};
+use crate::{Error, Lab, Result, Workspace, interrupt};
+
+/// What `lab demo` understands.
+#[derive(Debug, clap::Args)]
+pub struct Arguments {
+    /// Print the result as JSON, and nothing else.
+    #[arg(long)]
+    json: bool,
+    /// Leave servers and client running at the end, and say how to look around.
+    #[arg(long)]
+    keep: bool,
+}
+
+/// What the demonstration has shown.
+#[derive(Debug, Serialize)]
+struct Shown {
+    /// Each boot in order.
+    boots: Vec<ShownBoot>,
+    /// Debian packages that differ between the generations: name, old version, new version.
+    updated_packages: Vec<(String, String, String)>,
+    /// The picture of the menu.
+    menu_picture: PathBuf,
+    seconds: f64,
+}
+
+/// One boot.
+#[derive(Debug, Serialize)]
+struct ShownBoot {
+    what: &'static str,
+    generation: GenerationRef,
+    /// What the client said that it runs.
+    current_system: String,
+    /// What had to be sent, by the packed sizes in the site's cache.
+    expected: Expected,
+    timeline: Timeline,
+}
+
+/// What a boot should send, known before it begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+struct Expected {
+    paths: u64,
+    packed_bytes: u64,
+}
+
+/// Runs it. An error says what was not as it should be.
+pub fn main(workspace: &Workspace, arguments: &Arguments) -> Result<()> {
+    let start = Instant::now();
+    let say = |text: &str| {
+        if !arguments.json {
+            println!("{text}");
+        }
+    };
+    Lab::sweep()?;
+    let directory = workspace.logs("demo");
+    say("building both generations (Debian packages as store paths; the first time they are downloaded)");
+    let systems = Systems::build(workspace)?;
+    let room = Room::open(workspace, &systems, Lab::open("demo", &directory, 1)?)?;
+    let disk = room.disk()?;
+    let demo = Demo { room: &room, systems: &systems, disk: &disk, picture: directory.join("menu.png"), say: &say };
+    let mut boots = Vec::new();
+    let (servers, last) = demo.run(&mut boots)?;
+    let shown = Shown {
+        boots,
+        updated_packages: systems.difference().packages,
+        menu_picture: demo.picture.clone(),
+        seconds: start.elapsed().as_secs_f64(),
+    };
+    if arguments.json {
+        let json = serde_json::to_string_pretty(&shown).map_err(|error| Error::Wrong(error.to_string()))?;
+        println!("{json}");
+    } else {
+        println!("{}", shown.summary());
+    }
+    if arguments.keep {
+        keep(&room, &last)?;
+    }
+    drop((last, servers));
+    Ok(())
+}
+
+struct Demo<'a> {
+    room: &'a Room,
+    systems: &'a Systems,
+    disk: &'a Disk,
+    picture: PathBuf,
+    say: &'a dyn Fn(&str),
+}
+
+impl<'a> Demo<'a> {
+    fn run(&self, boots: &mut Vec<ShownBoot>) -> Result<(Servers<'a>, Boot<'a>)> {
+        let Systems { first, second, .. } = self.systems;
+        let changed = self.systems.difference();
+        let one = self.room.publish(first)?;
+        let servers = self.room.serve()?;
+        self.room.wait_for_menu(&one)?;
+
+        (self.say)(&format!("\n1. An empty disk. Published: {one}."));
+        let boot = self.boot(&servers)?;
+        let all = self.expected(first.closure.iter().map(|path| path.path.as_str()))?;
+        boots.push(self.judge("empty disk", &servers, &boot, &one, first, all)?);
+
+        (self.say)(&format!("\n2. A security update: {changed}"));
+        let two = self.room.publish(second)?;
+        self.room.wait_for_menu(&two)?;
+        restart(boot)?;
+        let boot = self.boot(&servers)?;
+        let new = self.expected(changed.new.iter().map(|path| path.path.as_str()))?;
+        boots.push(self.judge("update", &servers, &boot, &two, second, new)?);
+
+        (self.say)(&format!("\n3. Back to {one}, chosen in the menu by keyboard."));
+        restart(boot)?;
+        let boot = self.boot(&servers)?;
+        self.choose(&boot, &servers, &one)?;
+        let nothing = Expected { paths: 0, packed_bytes: 0 };
+        boots.push(self.judge("older generation, from the menu", &servers, &boot, &one, first, nothing)?);
+        Ok((servers, boot))
+    }
+
+    /// Switches the client on: plain PXE, so that real `lpxelinux.0` asks our TFTP server; a screen, so that there is a menu.
+    fn boot(&self, servers: &Servers<'_>) -> Result<Boot<'a>> {
+        let mut client = Client::new("client", 0, Firmware::PlainPxe);
+        client.disk = Some(self.disk.socket().to_owned());
+        client.screen = true;
+        Boot::start(self.room, servers, &client)
+    }
+
+    /// Waits for the running system and holds what it says, and what was sent, against what should be.
+    fn judge(
+        &self,
+        what: &'static str,
+        servers: &Servers<'_>,
+        boot: &Boot<'_>,
+        generation: &GenerationRef,
+        toplevel: &Toplevel,
+        expected: Expected,
+    ) -> Result<ShownBoot> {
+        boot.expect_running(servers, toplevel)?;
+        let timeline = boot.timeline(servers)?;
+        (self.say)(&timeline.to_string());
+        expected.check(&timeline.traffic)?;
+        let current_system = toplevel.path.clone();
+        Ok(ShownBoot { what, generation: generation.clone(), current_system, expected, timeline })
+    }
+
+    fn choose(&self, boot: &Boot<'_>, servers: &Servers<'_>, generation: &GenerationRef) -> Result<()> {
+        let menu = self.room.menu()?;
+        let keys = menu.keys_to(generation);
+        let keys = keys.ok_or_else(|| Error::Wrong(format!("{generation} is not in the menu")))?;
+        let Some((enter, moves)) = keys.split_last() else { return Ok(()) };
+        boot.wait_menu(servers)?;
+        // The first key stops the menu's time-out; BIOS keeps keys that come while the menu is still being painted.
+        boot.machine.press(moves)?;
+        boot.photograph_menu(&self.picture)?;
+        boot.machine.press(&[enter])
+    }
+
+    fn expected<'b>(&self, paths: impl Iterator<Item = &'b str> + Clone) -> Result<Expected> {
+        Ok(Expected { paths: paths.clone().count() as u64, packed_bytes: self.room.packed_size(paths)? })
+    }
+}
+
+impl Expected {
+    /// The services' own count must be what the cache says: not a path more, not a byte less.
+    fn check(self, traffic: &Traffic) -> Result<()> {
+        let sent = Self { paths: traffic.nars, packed_bytes: traffic.nar_bytes };
+        if sent == self {
+            return Ok(());
+        }
+        Err(Error::Wrong(format!(
+            "{} packed paths ({} bytes) were sent, where {} ({} bytes) were missing on the disk",
+            sent.paths, sent.packed_bytes, self.paths, self.packed_bytes
+        )))
+    }
+}
+
+impl Shown {
+    fn summary(&self) -> String {
+        let megabytes = |bytes: u64| bytes as f64 / 1e6;
+        let boot = |boot: &ShownBoot| {
+            let seconds = boot.timeline.total_seconds.unwrap_or_default();
+            let traffic = boot.timeline.traffic;
+            format!(
+                "{} in {seconds:.0} s ({} paths, {:.1} MB)",
+                boot.generation,
+                traffic.nars,
+                megabytes(traffic.nar_bytes)
+            )
+        };
+        let boots: Vec<_> = self.boots.iter().map(boot).collect();
+        format!(
+            "the menu: {}\nall as it should be, in {:.0} s: {}",
+            self.menu_picture.display(),
+            self.seconds,
+            boots.join(", then ")
+        )
+    }
+}
+
+/// Reboots the client from its own console, in order. It is off then, until it is switched on again.
+fn restart(mut boot: Boot<'_>) -> Result<()> {
+    boot.machine.type_text("root\n")?;
+    boot.machine.wait_for("# ", BOOT)?;
+    boot.machine.type_text("systemctl reboot\n")?;
+    boot.machine.wait_off(BOOT)
+}
+
+fn keep(room: &Room, boot: &Boot<'_>) -> Result<()> {
+    let namespace = room.lab.namespace().name();
+    println!(
+        "\nEverything still runs; Ctrl-C ends it.\n  \
+         ip netns exec {namespace} bash       # beside the servers: 10.77.0.1, HTTP port {}\n  \
+         ip netns exec {namespace} tcpdump -i br0\n  \
+         socat - UNIX:{}      # the emulator's monitor\n  \
+         less {}\n  \
+         ls {}\n",
+        crate::servers::PORT,
+        boot.machine.monitor().display(),
+        room.lab.log().path().display(),
+        room.site.state().display(),
+    );
+    loop {
+        if interrupt::check().is_err() {
+            return Ok(());
+        }
+        std::thread::sleep(interrupt::INTERVAL);
+    }
+}
