@@ -1,0 +1,268 @@
+mod answer;
+mod clock;
+mod exchange;
+mod request;
+
+use std::net::{Ipv4Addr, SocketAddrV4};
+
+use dhcproto::v4::{MessageType, OptionCode};
+
+pub use clock::Now;
+
+use crate::boot::BootVerdict;
+use crate::client::ClientInfo;
+use crate::guard::RateGuard;
+use crate::lease::{ClientKey, Lease, LeaseState};
+use crate::outcome::{IgnoreReason, Outcome, Verdict};
+use crate::policy::{BootPolicy, Identity, Policy};
+use crate::table::Table;
+use crate::wire::Request;
+use clock::Clock;
+use exchange::Exchange;
+
+/// The server's decisions: which address, which promise, which boot file.
+#[derive(Debug)]
+pub struct Engine {
+    policy: Policy,
+    /// One per subnet of the policy, in its order.
+    tables: Vec<Table>,
+    guard: RateGuard,
+    clock: Clock,
+    store_failing: bool,
+}
+
+/// How a message reached us.
+#[derive(Debug, Clone, Copy)]
+pub struct Ingress<'a> {
+    /// The interface's name.
+    pub interface: &'a str,
+    /// The sender.
+    pub source: SocketAddrV4,
+    /// The address that it was sent to, ours or a broadcast address.
+    pub destination: Ipv4Addr,
+}
+
+/// How long a declined address stays out of use, in milliseconds.
+const PROBATION: u64 = 3_600_000;
+
+impl Engine {
+    /// An engine that keeps the promises of these leases, as they were saved, oldest first. Leases of addresses that no subnet
+    /// has any more are forgotten.
+    pub fn new(policy: Policy, saved: impl IntoIterator<Item = Lease>, now: Now) -> Self {
+        let saved: Vec<Lease> = saved.into_iter().collect();
+        let clock = Clock::new(now, saved.iter().map(|lease| lease.written).max().unwrap_or(0));
+        let tables = policy.subnets.iter().map(Table::new).collect();
+        let mut engine = Self { policy, tables, guard: RateGuard::new(), clock, store_failing: false };
+        for lease in saved {
+            engine.restore(lease, now);
+        }
+        engine
+    }
+
+    /// Decides about one message. Call it for every parsed request, in the order of arrival; carry out the effects in order and
+    /// stop at the first that fails.
+    pub fn handle(&mut self, now: Now, request: &Request<'_>, from: Ingress<'_>) -> Outcome {
+        let client = ClientInfo::of(request);
+        let Some(key) = self.key(request, &client) else { return Outcome::Ignore(IgnoreReason::NoIdentity) };
+        if let Some(mac) = client.mac
+            && !self.guard.admit(mac, self.clock.ms(now))
+        {
+            return Outcome::Ignore(IgnoreReason::RateLimited);
+        }
+        if request.relay_information().is_some() && !request.is_relayed() {
+            return Outcome::Ignore(IgnoreReason::StrayRelayInformation);
+        }
+        let message_type = request.options.message_type();
+        let Some(place) = self.place(request, message_type, &client, from) else {
+            return Outcome::Ignore(IgnoreReason::NoSubnet);
+        };
+        let exchange = Exchange::new(self, place, request, from, client, key, now);
+        let decided = match message_type {
+            Some(MessageType::Discover) => self.discover(&exchange),
+            Some(MessageType::Request) => self.request(&exchange),
+            Some(MessageType::Decline) => self.decline(&exchange),
+            Some(MessageType::Release) => self.release(&exchange),
+            Some(MessageType::Inform) => self.inform(&exchange),
+            None if request.options.raw(OptionCode::MessageType).is_none() => self.bootp(&exchange),
+            _ => Err(IgnoreReason::UnsupportedMessage),
+        };
+        match decided {
+            Ok(decision) => Outcome::Act(decision),
+            Err(reason) => Outcome::Ignore(reason),
+        }
+    }
+
+    /// To be told when leases are on disk: address and `expires` of each, as they were in [`Effect::SaveLease`](crate::Effect).
+    /// Until then they are written again each time they are promised.
+    pub fn saved(&mut self, leases: impl IntoIterator<Item = (Ipv4Addr, u64)>) {
+        for (address, expires) in leases {
+            for table in &mut self.tables {
+                table.saved(address, expires);
+            }
+        }
+    }
+
+    /// To be told when leases cannot be written, and when they can again. Meanwhile known leases are promised up to the end
+    /// that is on disk, and nothing new.
+    pub fn set_store_failing(&mut self, failing: bool) {
+        self.store_failing = failing;
+    }
+
+    /// What there is to boot has changed.
+    pub fn set_boot(&mut self, boot: BootPolicy) {
+        self.policy.boot = boot;
+    }
+
+    /// The configuration has changed. Leases are kept; offers and rate limits start anew, at no worse than a client's retry.
+    pub fn reload(&mut self, policy: Policy, now: Now) {
+        let leases = self.leases();
+        let failing = self.store_failing;
+        *self = Self::new(policy, leases, now);
+        self.store_failing = failing;
+    }
+
+    /// Call it every few seconds. True says that the wall clock was set: write a new snapshot of [`Engine::leases`], because
+    /// the ends that are on disk are by the old time.
+    #[must_use]
+    pub fn wall_clock_was_set(&mut self, now: Now) -> bool {
+        if !self.clock.was_set(now) {
+            return false;
+        }
+        let (ms, wall) = (self.clock.ms(now), self.clock.wall(now));
+        self.tables.iter_mut().for_each(|table| table.restate(ms, wall));
+        true
+    }
+
+    /// All leases, ended ones too, oldest first: what a snapshot holds.
+    pub fn leases(&self) -> Vec<Lease> {
+        let mut leases: Vec<Lease> = self.tables.iter().flat_map(Table::rows).map(|row| row.lease.clone()).collect();
+        leases.sort_by_key(|lease| (lease.written, lease.address));
+        leases
+    }
+
+    /// What this client would be told to boot in its subnet.
+    fn boot_verdict(&self, place: usize, client: &ClientInfo) -> BootVerdict {
+        let subnet = &self.policy.subnets[place];
+        crate::boot::decide(&self.policy.boot, &subnet.unknown, subnet.server, client)
+    }
+
+    fn restore(&mut self, lease: Lease, now: Now) {
+        let Some(place) = self.policy.subnets.iter().position(|subnet| subnet.network.contains(lease.address)) else {
+            return;
+        };
+        let (ms, wall) = (self.clock.ms(now), self.clock.wall(now));
+        // A clock that was set back must not make a lease longer than it was promised.
+        let length = lease.expires.saturating_sub(lease.written);
+        let deadline = match lease.expires.checked_sub(wall) {
+            Some(left) => ms + left.min(length) * 1000,
+            None => ms.saturating_sub((wall - lease.expires).saturating_mul(1000)),
+        };
+        let written = ms.saturating_sub(wall.saturating_sub(lease.written).saturating_mul(1000));
+        let table = &mut self.tables[place];
+        let before = table.put(lease, written, deadline, Some(deadline)).map(|row| row.lease.address);
+        if let Some(before) = before {
+            table.release(before, ms, wall);
+        }
+    }
+
+    /// Who the client is. Without an Ethernet address its hardware address with type, or its identifier.
+    fn key(&self, request: &Request<'_>, client: &ClientInfo) -> Option<ClientKey> {
+        let id = request.options.raw(OptionCode::ClientIdentifier).filter(|id| !id.is_empty());
+        // A record holds 255 bytes of it; more is nobody's identifier.
+        let id = id.map(|id| ClientKey::Id(id[..id.len().min(255)].into()));
+        let mac = client.mac.map(ClientKey::Mac);
+        if self.policy.identity == Identity::ClientId { id.or(mac) } else { mac.or(id) }
+    }
+
+    /// The subnet that the client is in. For relayed messages link selection (RFC 3527) goes before subnet selection (RFC 3011)
+    /// before the relay's address; otherwise the interface and what the client says of its address decide.
+    fn place(
+        &self,
+        request: &Request<'_>,
+        message_type: Option<MessageType>,
+        client: &ClientInfo,
+        from: Ingress<'_>,
+    ) -> Option<usize> {
+        let subnets = &self.policy.subnets;
+        let containing = |address| subnets.iter().position(|subnet| subnet.network.contains(address));
+        if request.is_relayed() {
+            const LINK_SELECTION: u8 = 5;
+            let link = request.relay_address(LINK_SELECTION);
+            return containing(link.or(request.options.address(OptionCode::SubnetSelection)).unwrap_or(request.giaddr));
+        }
+        let local = |address: Ipv4Addr| {
+            subnets.iter().position(|subnet| subnet.interface == from.interface && subnet.network.contains(address))
+        };
+        // Some ROMs leave an old address in the ciaddr of a DISCOVER (dnsmasq rfc2131.c): it says nothing.
+        let ciaddr =
+            (message_type != Some(MessageType::Discover) && !request.ciaddr.is_unspecified()).then_some(request.ciaddr);
+        if let Some(ciaddr) = ciaddr {
+            // A client behind a relay renews by unicast, past its relay, so it may come in by any interface.
+            let anywhere = if is_broadcast(from.destination) { local(ciaddr) } else { containing(ciaddr) };
+            if anywhere.is_some() {
+                return anywhere;
+            }
+        }
+        let here = |subnet: &crate::policy::Subnet| subnet.interface == from.interface;
+        let reserved = client.mac.and_then(|mac| {
+            let reserves =
+                |subnet: &crate::policy::Subnet| subnet.hosts.get(&mac).is_some_and(|host| host.address.is_some());
+            subnets.iter().position(|subnet| here(subnet) && reserves(subnet))
+        });
+        let wished = || local(request.options.address(OptionCode::RequestedIpAddress)?);
+        reserved.or_else(wished).or_else(|| subnets.iter().position(here))
+    }
+
+    fn release(&mut self, exchange: &Exchange<'_>) -> Result<crate::Decision, IgnoreReason> {
+        let address = exchange.request.ciaddr;
+        exchange.check_server_identifier(self)?;
+        if !exchange.request.is_relayed() && *exchange.from.source.ip() != address {
+            return Err(IgnoreReason::SpoofedSource);
+        }
+        let table = &mut self.tables[exchange.place];
+        if !exchange.has_bound(table, address) {
+            return Err(IgnoreReason::NotItsLease);
+        }
+        let lease = table.release(address, exchange.ms, exchange.wall).ok_or(IgnoreReason::NotItsLease)?;
+        Ok(exchange.saving(self, Verdict::Released, lease))
+    }
+
+    fn decline(&mut self, exchange: &Exchange<'_>) -> Result<crate::Decision, IgnoreReason> {
+        let wished = exchange.request.options.address(OptionCode::RequestedIpAddress);
+        let address = wished.ok_or(IgnoreReason::NoAddress)?;
+        exchange.check_server_identifier(self)?;
+        let table = &mut self.tables[exchange.place];
+        if !exchange.has_bound(table, address) {
+            return Err(IgnoreReason::NotItsLease);
+        }
+        let mut lease = exchange.lease(address, PROBATION / 1000, None);
+        lease.state = LeaseState::Declined;
+        if table.may_decline() {
+            table.put(lease.clone(), exchange.ms, exchange.ms + PROBATION, None);
+        } else {
+            lease = table.release(address, exchange.ms, exchange.wall).ok_or(IgnoreReason::NotItsLease)?;
+        }
+        Ok(exchange.saving(self, Verdict::Declined, lease))
+    }
+
+    fn inform(&mut self, exchange: &Exchange<'_>) -> Result<crate::Decision, IgnoreReason> {
+        // Some clients leave ciaddr empty; Kea answers those at their source address too.
+        let ciaddr = exchange.request.ciaddr;
+        let address = if ciaddr.is_unspecified() { *exchange.from.source.ip() } else { ciaddr };
+        if !self.policy.subnets[exchange.place].network.is_host(address) {
+            return Err(IgnoreReason::NoAddress);
+        }
+        exchange.answer_inform(self, address)
+    }
+
+    fn bootp(&mut self, exchange: &Exchange<'_>) -> Result<crate::Decision, IgnoreReason> {
+        let address = exchange.reserved(self).ok_or(IgnoreReason::BootpUnreserved)?;
+        exchange.answer_bootp(self, address)
+    }
+}
+
+/// Whether a datagram to this address was meant for everybody. Clients without an address have nothing better than the limited
+/// broadcast; a subnet's own broadcast address counts as unicast, which no client uses.
+fn is_broadcast(address: Ipv4Addr) -> bool {
+    address == Ipv4Addr::BROADCAST
+}

@@ -1,0 +1,187 @@
+//! Whatever arrives: no panic, and a reply that keeps its form. Seeds are real packets, mutated.
+#![allow(clippy::unwrap_used, reason = "a test may fail")]
+
+mod common;
+
+use std::net::{Ipv4Addr, SocketAddrV4};
+
+use common::*;
+use dhcp_engine::{Effect, Engine, Ingress, Outcome, Policy, Request};
+use proptest::prelude::*;
+
+/// What must be true of every reply.
+fn check_reply(request: &[u8], reply: &[u8]) {
+    let parsed = Request::parse(request).unwrap();
+    let relay = parsed.relay_information();
+    let relay_length = relay.map_or(0, |value| value.len() + 2 * value.len().div_ceil(255).max(1));
+    let size = usize::from(parsed.options.max_message_size().unwrap_or(0).clamp(576, 1500));
+    assert!(reply.len() >= 300 && reply.len() <= 1472, "{}", reply.len());
+    assert!(reply.len() <= (size - 28 + relay_length).max(300), "{} for option 57 = {size}", reply.len());
+    let options = options(reply);
+    let echoed: Vec<u8> = options.iter().filter(|(code, _)| *code == 82).flat_map(|(_, value)| value.clone()).collect();
+    assert_eq!(echoed, relay.unwrap_or_default());
+    if relay.is_some() {
+        assert_eq!(options.last().unwrap().0, 82);
+    }
+    assert!(options.iter().all(|(code, _)| ![50, 55, 57].contains(code)), "RFC 2131 table 3");
+    assert_eq!((&reply[4..8], &reply[28..44]), (&request[4..8], &request[28..44]));
+    if let Some((at, _)) = options.iter().enumerate().find(|(_, (code, _))| *code == 53) {
+        assert_eq!(at, 0, "53 first");
+    }
+    // An independent reader agrees (dhcproto, on bytes that we made).
+    let decoded = <dhcproto::v4::Message as dhcproto::Decodable>::decode(&mut dhcproto::Decoder::new(reply)).unwrap();
+    assert_eq!(decoded.xid(), parsed.xid);
+}
+
+fn feed(engine: &mut Engine, seconds: u64, bytes: &[u8], broadcast: bool) {
+    let Ok(request) = Request::parse(bytes) else { return };
+    for code in 0..=255u8 {
+        request.options.decode(code.into());
+    }
+    let destination = if broadcast { Ipv4Addr::BROADCAST } else { SERVER };
+    let from = Ingress { interface: "lan", source: SocketAddrV4::new(request.ciaddr, 68), destination };
+    if let Outcome::Act(decision) = engine.handle(at(seconds), &request, from) {
+        for effect in decision.effects {
+            match effect {
+                Effect::Send { reply, .. } => check_reply(bytes, &reply),
+                Effect::SaveLease(lease) => engine.saved([(lease.address, lease.expires)]),
+            }
+        }
+    }
+}
+
+/// UDP payloads to port 67 of all captures.
+fn corpus() -> Vec<Vec<u8>> {
+    let captures: [&[u8]; 9] = [
+        include_bytes!("../fixtures/aarch64-pxe.pcap"),
+        include_bytes!("../fixtures/bios-ipxe-rom.pcap"),
+        include_bytes!("../fixtures/bios-plain.pcap"),
+        include_bytes!("../fixtures/ipxe-rom-no-pxedhcp.pcap"),
+        include_bytes!("../fixtures/ipxe-rom.pcap"),
+        include_bytes!("../fixtures/ovmf-pxe.pcap"),
+        include_bytes!("../fixtures/uefi-http.pcap"),
+        include_bytes!("../fixtures/uefi-ipxe-rom.pcap"),
+        include_bytes!("../fixtures/uefi-pxe.pcap"),
+    ];
+    let mut payloads = Vec::new();
+    for capture in captures {
+        let mut rest = &capture[24..];
+        while rest.len() > 16 {
+            let length = u32::from_le_bytes(rest[8..12].try_into().unwrap()) as usize;
+            let frame = &rest[16..16 + length];
+            // Ethernet 14, IPv4 20, UDP 8: none of these captures has IP options.
+            if frame[36..38] == [0, 67] {
+                payloads.push(frame[42..].to_vec());
+            }
+            rest = &rest[16 + length..];
+        }
+    }
+    assert!(payloads.len() > 20, "{}", payloads.len());
+    payloads
+}
+
+fn identified(mut policy: Policy, by_client: bool) -> Policy {
+    if by_client {
+        policy.identity = dhcp_engine::Identity::ClientId;
+    }
+    policy.subnets[0].authoritative = by_client;
+    policy
+}
+
+/// A few seconds of mutation on stable: flips, cuts, repeats and splices of real packets, in one engine with one seed.
+#[test]
+fn mutated_captures() {
+    let corpus = corpus();
+    for by_client in [false, true] {
+        let mut engine = Engine::new(identified(policy(), by_client), [], at(0));
+        let mut random = 0x9e37_79b9_7f4a_7c15_u64;
+        let mut next = move |below: usize| {
+            random ^= random << 13;
+            random ^= random >> 7;
+            random ^= random << 17;
+            (random % below.max(1) as u64) as usize
+        };
+        for round in 0..15_000u64 {
+            let mut bytes = corpus[next(corpus.len())].clone();
+            for _ in 0..next(6) {
+                let at = next(bytes.len());
+                match next(5) {
+                    0 => bytes[at] = next(256) as u8,
+                    1 => bytes[at] ^= 1 << next(8),
+                    2 => bytes.truncate(at.max(236)),
+                    3 => {
+                        let other = &corpus[next(corpus.len())];
+                        bytes.extend_from_slice(&other[240 + next(other.len() - 240)..]);
+                    }
+                    // Message types, addresses and relays, which plain flips seldom hit together.
+                    _ => {
+                        bytes[33] = next(8) as u8;
+                        bytes.get_mut(242).into_iter().for_each(|byte| *byte = next(10) as u8);
+                        let field = [12, 24][next(2)];
+                        bytes[field..field + 4].copy_from_slice(&[10, 77, 0, 100 + next(100) as u8]);
+                    }
+                }
+            }
+            feed(&mut engine, round / 10, &bytes, next(2) == 0);
+        }
+        assert!(!engine.leases().is_empty(), "the mutations are mild enough to get leases");
+    }
+}
+
+prop_compose! {
+    fn option_bytes()(code in 1u8..255, value in proptest::collection::vec(any::<u8>(), 0..80)) -> Vec<u8> {
+        [&[code, value.len() as u8][..], &value].concat()
+    }
+}
+
+proptest! {
+    #[test]
+    fn any_header_with_any_options(
+        message_type in 0u8..10,
+        addresses in proptest::collection::vec(any::<u8>(), 16),
+        options in proptest::collection::vec(option_bytes(), 0..12),
+        hlen in 0u8..20,
+        local in any::<bool>(),
+    ) {
+        let mut packet = Packet::new(ANN, message_type);
+        packet.header[2] = hlen;
+        packet.header[12..28].copy_from_slice(&addresses);
+        if local {
+            packet.header[12..28].fill(0);
+        }
+        packet.options.extend(options.concat());
+        let mut engine = Engine::new(policy(), [], at(0));
+        feed(&mut engine, 0, &packet.bytes(), true);
+        feed(&mut engine, 1, &packet.bytes(), false);
+    }
+
+    #[test]
+    fn any_bytes(bytes in proptest::collection::vec(any::<u8>(), 0..700)) {
+        feed(&mut Engine::new(policy(), [], at(0)), 0, &bytes, true);
+    }
+
+    #[test]
+    fn what_is_sent_is_what_is_read(values in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..300), 0..4)) {
+        // Parse and encode: option values come back as they went, joined.
+        let mut packet = Packet::new(ANN, DISCOVER).with(57, &1500u16.to_be_bytes());
+        for (value, code) in values.iter().zip(200u8..) {
+            for chunk in value.chunks(255) {
+                packet = packet.with(code, chunk);
+            }
+        }
+        let bytes = packet.bytes();
+        let request = Request::parse(&bytes).unwrap();
+        let mut reply = dhcp_engine::Reply::to(&request);
+        for (value, code) in values.iter().zip(200u8..) {
+            prop_assert_eq!(request.options.raw(code).unwrap_or_default(), &value[..]);
+            reply.raw_option(code, value);
+        }
+        if let Ok(mut encoded) = reply.encode() {
+            encoded[0] = 1;
+            let again = Request::parse(&encoded).unwrap();
+            for (value, code) in values.iter().zip(200u8..) {
+                prop_assert_eq!(again.options.raw(code), Some(&value[..]));
+            }
+        }
+    }
+}
