@@ -1,0 +1,24 @@
+use boot_model::RoleName;
+use publish::Roles;
+use serde_json::json;
+use service::Failure;
+
+use crate::output::Output;
+use crate::site::Site;
+
+pub(crate) fn rollback(site: &Site, output: Output, role: &RoleName) -> Result<(), Failure> {
+    let generation = Roles { layout: &site.layout }.rollback(role)?;
+    output.answer(|| format!("{role} boots {generation} from now on"), || json!({ "default": generation }))
+}
+
+pub(crate) fn set_default(site: &Site, output: Output, role: &RoleName, generation: &str) -> Result<(), Failure> {
+    let generation = site.generation_of(role, generation)?;
+    Roles { layout: &site.layout }.set_default(&generation)?;
+    output.answer(|| format!("{role} boots {generation} from now on"), || json!({ "default": generation }))
+}
+
+pub(crate) fn remove(site: &Site, output: Output, generation: &str) -> Result<(), Failure> {
+    let generation = site.generation(generation)?;
+    Roles { layout: &site.layout }.remove(&generation)?;
+    output.answer(|| format!("removed {generation}"), || json!({ "removed": generation }))
+}

@@ -1,0 +1,48 @@
+use boot_model::GenerationRef;
+use serde_json::json;
+use service::Failure;
+
+use crate::output::Output;
+use crate::site::Site;
+
+pub(crate) fn verify(site: &Site, output: Output, what: Option<&str>) -> Result<(), Failure> {
+    let keys = site.public_keys()?;
+    if keys.is_empty() {
+        return Err(Failure::configuration(format!(
+            "no key to verify with: neither {} nor publish.trusted-public-keys has one",
+            site.secret_key_file.display()
+        )));
+    }
+    let generations = chosen(site, what)?;
+    let findings = publish::verify(&site.layout, &generations, &keys, |_| {});
+    let text = || {
+        let mut text: String =
+            findings.iter().map(|finding| format!("{}: {}\n", finding.path.display(), finding.problem)).collect();
+        if findings.is_empty() {
+            text = format!("{} generations are as they were published\n", generations.len());
+        }
+        text
+    };
+    output.answer(text, || {
+        let findings = findings.iter().map(|f| json!({ "path": f.path, "problem": f.problem })).collect::<Vec<_>>();
+        json!({ "checked": generations, "findings": findings })
+    })?;
+    match findings.len() {
+        0 => Ok(()),
+        count => Err(Failure::runtime(format!(
+            "{count} files are not as they were published; publish the generations again, or restore the files"
+        ))),
+    }
+}
+
+fn chosen(site: &Site, what: Option<&str>) -> Result<Vec<GenerationRef>, Failure> {
+    let generations = match what {
+        None => publish::all_generations(&site.layout, None)?,
+        Some(text) if text.contains('/') => vec![site.generation(text)?],
+        Some(role) => publish::all_generations(&site.layout, Some(&role.parse().map_err(Failure::usage)?))?,
+    };
+    match (generations.is_empty(), what) {
+        (true, Some(what)) => Err(Failure::runtime(format!("nothing is published as {what}"))),
+        _ => Ok(generations),
+    }
+}
