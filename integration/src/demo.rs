@@ -109,20 +109,22 @@ impl<'a> Demo<'a> {
         self.room.wait_for_menu(&one)?;
 
         (self.say)(&format!("\n1. An empty disk. Published: {one}."));
-        let boot = self.boot(&servers)?;
+        let mut boot = self.boot(&servers)?;
         let all = self.expected(first.closure.iter().map(|path| path.path.as_str()))?;
         boots.push(self.judge("empty disk", &servers, &boot, &one, first, all)?);
 
         (self.say)(&format!("\n2. A security update: {changed}"));
         let two = self.room.publish(second)?;
         self.room.wait_for_menu(&two)?;
-        restart(boot)?;
-        let boot = self.boot(&servers)?;
+        boot.restart(BOOT)?;
+        drop(boot);
+        let mut boot = self.boot(&servers)?;
         let new = self.expected(changed.new.iter().map(|path| path.path.as_str()))?;
         boots.push(self.judge("update", &servers, &boot, &two, second, new)?);
 
         (self.say)(&format!("\n3. Back to {one}, chosen in the menu by keyboard."));
-        restart(boot)?;
+        boot.restart(BOOT)?;
+        drop(boot);
         let boot = self.boot(&servers)?;
         self.choose(&boot, &servers, &one)?;
         let nothing = Expected { paths: 0, packed_bytes: 0 };
@@ -208,14 +210,6 @@ impl Shown {
             boots.join(", then ")
         )
     }
-}
-
-/// Reboots the client from its own console, in order. It is off then, until it is switched on again.
-fn restart(mut boot: Boot<'_>) -> Result<()> {
-    boot.machine.type_text("root\n")?;
-    boot.machine.wait_for("# ", BOOT)?;
-    boot.machine.type_text("systemctl reboot\n")?;
-    boot.machine.wait_off(BOOT)
 }
 
 fn keep(room: &Room, boot: &Boot<'_>) -> Result<()> {

@@ -62,6 +62,16 @@ impl Lab {
         self.scratch.path()
     }
 
+    /// Lets time pass, because passing time is what is tested. Not for waiting until something has happened.
+    pub fn pause(&self, time: Duration) -> Result<()> {
+        let end = Instant::now() + time;
+        while Instant::now() < end {
+            interrupt::check()?;
+            thread::sleep(interrupt::INTERVAL.min(end.saturating_duration_since(Instant::now())));
+        }
+        Ok(())
+    }
+
     /// Looks again and again until there is something to see. For what writes no log and sends no signal, files above all.
     pub fn poll<T>(&self, what: &str, within: Duration, mut look: impl FnMut() -> Result<Option<T>>) -> Result<T> {
         let deadline = Instant::now() + within;

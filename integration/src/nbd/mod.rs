@@ -23,6 +23,7 @@ use crate::{Error, Result};
 pub struct Disk {
     shared: Arc<Mutex<Volatile>>,
     socket: PathBuf,
+    platter: PathBuf,
     _server: Server,
 }
 
@@ -40,22 +41,28 @@ pub struct Counts {
 impl Disk {
     /// Makes an empty disk of `size` bytes (a multiple of 512): all zeros, files sparse, in `dir`.
     pub fn create(dir: &Path, name: &str, size: u64) -> Result<Self> {
-        let file = |kind: &str| {
-            let path = dir.join(format!("{name}.{kind}"));
+        let platter = dir.join(format!("{name}.platter"));
+        let file = |path: &Path| {
             let doing = format!("creating the disk {}", path.display());
-            let file = File::options().read(true).write(true).create_new(true).open(&path);
+            let file = File::options().read(true).write(true).create_new(true).open(path);
             let file = file.and_then(|file| file.set_len(size).map(|()| file));
             file.map_err(Error::io(doing))
         };
-        let shared = Arc::new(Mutex::new(Volatile::new(file("cache")?, file("platter")?, size)));
+        let shared =
+            Arc::new(Mutex::new(Volatile::new(file(&dir.join(format!("{name}.cache")))?, file(&platter)?, size)));
         let socket = dir.join(format!("{name}.nbd"));
         let server = Server::start(&socket, Arc::clone(&shared))?;
-        Ok(Self { shared, socket, _server: server })
+        Ok(Self { shared, socket, platter, _server: server })
     }
 
     /// Where QEMU connects.
     pub fn socket(&self) -> &Path {
         &self.socket
+    }
+
+    /// The file with what was flushed. It is whole when the client is off; what is changed there, clients don't see.
+    pub fn platter(&self) -> &Path {
+        &self.platter
     }
 
     /// The power is cut: of the sectors written and not flushed, `percent` of 100 survive, chosen by the dice; the others

@@ -1,4 +1,3 @@
-use std::ffi::OsStr;
 use std::path::PathBuf;
 use std::process::Command;
 
@@ -7,6 +6,7 @@ use serde::Deserialize;
 
 use crate::log::Log;
 use crate::process::run;
+use crate::servers::ROLE;
 use crate::{Error, Result, Workspace};
 
 /// The administrator at the command line.
@@ -29,18 +29,22 @@ impl Admin {
         Ok(Self { rookery: workspace.program("rookery")?, config, store, log })
     }
 
+    /// Puts the boot loaders of Debian's packages into the state directory.
+    pub(super) fn install_loaders(&self) -> Result<()> {
+        self.rookery(["loaders", "install"]).map(|_| ())
+    }
+
     /// Publishes a toplevel of the store and returns what it has become.
     pub(super) fn publish(&self, toplevel: &str) -> Result<GenerationRef> {
-        let store = self.store.as_os_str();
-        let words = ["publish", crate::servers::ROLE, toplevel, "--json", "--store"].map(OsStr::new);
-        let printed = self.rookery(words.into_iter().chain([store]))?;
+        let store = self.store.display().to_string();
+        let printed = self.rookery(["publish", ROLE, toplevel, "--json", "--store", &store])?;
         let published: Published = serde_json::from_str(&printed)
             .map_err(|error| Error::Wrong(format!("rookery publish --json printed {printed:?}: {error}")))?;
         self.log.note("lab", format!("{toplevel} is published as {}", published.generation));
         Ok(published.generation)
     }
 
-    fn rookery<'a>(&self, arguments: impl IntoIterator<Item = &'a OsStr>) -> Result<String> {
+    fn rookery<const N: usize>(&self, arguments: [&str; N]) -> Result<String> {
         run(Command::new(&self.rookery).arg("--config").arg(&self.config).args(arguments))
     }
 }

@@ -45,6 +45,24 @@ impl<'a> Boot<'a> {
         Ok(())
     }
 
+    /// Logs in on the serial console and switches the client off in order; its disk has everything then.
+    pub fn shut_down(&mut self, within: Duration) -> Result<()> {
+        self.leave("systemctl poweroff", within)
+    }
+
+    /// As [`Boot::shut_down`], by a reboot: the machine is off until it is switched on again.
+    pub fn restart(&mut self, within: Duration) -> Result<()> {
+        self.leave("systemctl reboot", within)
+    }
+
+    fn leave(&mut self, command: &str, within: Duration) -> Result<()> {
+        let since = self.room.lab.log().place();
+        self.machine.type_text("root\n")?;
+        self.machine.wait_since(since, "# ", within)?;
+        self.machine.type_text(&format!("{command}\n"))?;
+        self.machine.wait_off(within)
+    }
+
     /// Waits until the client reports that this step failed, and returns its sentence.
     pub fn expect_failure(&self, servers: &Servers<'_>, step: Step) -> Result<String> {
         let report = self.wait_report(servers, step)?;

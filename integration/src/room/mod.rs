@@ -3,15 +3,16 @@
 mod admin;
 mod boot;
 mod menu;
+mod store;
 mod systems;
 
 use std::fs;
 use std::net::Ipv4Addr;
-use std::path::Path;
 use std::time::Duration;
 
 pub use boot::Boot;
 pub use menu::Menu;
+pub use store::MountedStore;
 pub use systems::Systems;
 
 use admin::Admin;
@@ -44,28 +45,16 @@ pub const BOOT: Duration = Duration::from_secs(600);
 /// How long the services may take to notice what was published.
 const NOTICE: Duration = Duration::from_secs(30);
 
-/// What a BIOS client loads: its place in the package, and the name under which the site serves it.
-const LOADERS: [&str; 6] = [
-    "/usr/lib/PXELINUX/lpxelinux.0",
-    "/usr/lib/syslinux/modules/bios/ldlinux.c32",
-    "/usr/lib/syslinux/modules/bios/menu.c32",
-    "/usr/lib/syslinux/modules/bios/vesamenu.c32",
-    "/usr/lib/syslinux/modules/bios/libutil.c32",
-    "/usr/lib/syslinux/modules/bios/libcom32.c32",
-];
-
 impl Room {
     /// Makes a site with loaders, a signing key and one known host (the client with the number 0), and nothing published.
     pub fn open(workspace: &Workspace, systems: &Systems, lab: Lab) -> Result<Self> {
         let client = Client::new("client", 0, Firmware::PlainPxe);
         let host = Host { mac: client.mac(), name: client.name, address: Ipv4Addr::new(10, 77, 0, 50) };
         let site = Site::create(&lab.scratch().join("site"), &[host])?;
-        copy(systems.secret_key(), &site.secret_key())?;
-        for loader in LOADERS.map(Path::new) {
-            let name = loader.file_name().unwrap_or_default();
-            copy(loader, &site.state().join("loaders").join(name))?;
-        }
+        let key = site.secret_key();
+        fs::copy(systems.secret_key(), &key).map_err(Error::io(format!("copying a key to {}", key.display())))?;
         let admin = Admin::new(workspace, site.config(), systems.store(), lab.log().clone())?;
+        admin.install_loaders()?;
         Ok(Self { lab, site, workspace: workspace.clone(), admin })
     }
 
@@ -102,6 +91,26 @@ impl Room {
         })
     }
 
+    /// Falsifies every menu in force.
+    pub fn replace_in_menus(&self, from: &str, to: &str) -> Result<()> {
+        let mut directories = vec![self.site.state().join("menus/current")];
+        let mut replaced = 0;
+        while let Some(directory) = directories.pop() {
+            let doing = || format!("falsifying {}", directory.display());
+            for entry in fs::read_dir(&directory).map_err(Error::io(doing()))? {
+                let path = entry.map_err(Error::io(doing()))?.path();
+                if path.is_dir() {
+                    directories.push(path);
+                    continue;
+                }
+                let text = fs::read_to_string(&path).map_err(Error::io(doing()))?;
+                replaced += text.matches(from).count();
+                fs::write(&path, text.replace(from, to)).map_err(Error::io(doing()))?;
+            }
+        }
+        if replaced == 0 { Err(Error::Wrong(format!("no menu has {from}"))) } else { Ok(()) }
+    }
+
     /// What the site's cache says about paths: how many bytes they are, packed.
     pub fn packed_size<'a>(&self, paths: impl IntoIterator<Item = &'a str>) -> Result<u64> {
         paths.into_iter().map(|path| self.file_size(path)).sum()
@@ -114,9 +123,4 @@ impl Room {
         let size = text.lines().find_map(|line| line.strip_prefix("FileSize: ")?.parse().ok());
         size.ok_or_else(|| Error::Wrong(format!("{} has no FileSize", file.display())))
     }
-}
-
-fn copy(from: &Path, to: &Path) -> Result<()> {
-    fs::copy(from, to).map_err(Error::io(format!("copying {} to {}", from.display(), to.display())))?;
-    Ok(())
 }

@@ -31,6 +31,12 @@ impl Systems {
         Ok(Self { work, secret_key, first, second })
     }
 
+    /// The same systems, which a site with another key publishes.
+    pub fn signed_by_a_stranger(self, workspace: &Workspace) -> Result<Self> {
+        let (secret_key, _) = key(&workspace.logs("keys"), "stranger-1")?;
+        Ok(Self { secret_key, ..self })
+    }
+
     /// What the update changes.
     pub fn difference(&self) -> Difference {
         Difference::between(&self.first, &self.second)

@@ -1,7 +1,9 @@
 //! Groups of tests, each with a time budget, counted in one table.
 
+mod boot;
 mod cargo;
 mod control;
+mod failures;
 mod report;
 
 use std::path::PathBuf;
@@ -67,7 +69,7 @@ const fn minutes(minutes: u64) -> Duration {
     Duration::from_secs(minutes * 60)
 }
 
-const GROUPS: [Group; 4] = [
+const GROUPS: [Group; 5] = [
     Group {
         name: "unit",
         about: "format, lints, documentation, layers, licences; unit tests and engine transcripts",
@@ -94,7 +96,14 @@ const GROUPS: [Group; 4] = [
         about: "virtual machines from firmware to login prompt",
         budget: minutes(8),
         everyday: true,
-        tests: control::tests,
+        tests: boot::tests,
+    },
+    Group {
+        name: "failures",
+        about: "servers that stop, data and signatures that are wrong, disks of others, power cuts",
+        budget: minutes(35),
+        everyday: false,
+        tests: failures::tests,
     },
 ];
 
@@ -171,6 +180,11 @@ impl Context<'_> {
     /// Chance for this test: other tests don't change it.
     fn dice(&self) -> Dice {
         Dice::new(self.name.bytes().fold(self.seed, |seed, byte| seed.wrapping_mul(31).wrapping_add(byte.into())))
+    }
+
+    /// For what must hold: an error with this sentence if it does not.
+    fn expect(&self, holds: bool, otherwise: impl FnOnce() -> String) -> Result<()> {
+        if holds { Ok(()) } else { Err(Error::Wrong(otherwise())) }
     }
 
     /// The file that explains a failure.

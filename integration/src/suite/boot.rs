@@ -1,0 +1,47 @@
+//! From firmware to login prompt, each with an empty disk, and from that disk again.
+
+use super::{Context, Test, control};
+use crate::Result;
+use crate::client::{Card, Client, Firmware};
+use crate::room::{BOOT, Boot, MountedStore, Room, Systems};
+
+pub(super) fn tests() -> Vec<Test> {
+    let mut tests = control::tests();
+    tests.push(Test::new("lpxelinux", |context| boots(context, Client::new("client", 0, Firmware::PlainPxe))));
+    tests.push(Test::new("ipxe", |context| boots(context, Client::new("client", 0, Firmware::Ipxe))));
+    tests.push(Test::new("lossy-rtl8139", |context| {
+        let mut client = Client::new("client", 0, Firmware::PlainPxe);
+        client.card = Card::Rtl8139;
+        client.cable.loss = 1.0;
+        client.cable.duplication = 1.0;
+        client.cable.seed = context.dice().roll();
+        boots(context, client)
+    }));
+    tests
+}
+
+/// From an empty disk to the running system; its store is what stock Nix takes for whole; the same again asks for no NAR.
+fn boots(context: &Context<'_>, mut client: Client) -> Result<()> {
+    let systems = Systems::build(context.workspace)?;
+    let room = Room::open(context.workspace, &systems, context.lab(1)?)?;
+    let disk = room.disk()?;
+    client.disk = Some(disk.socket().to_owned());
+    let generation = room.publish(&systems.first)?;
+    let mut servers = room.serve()?;
+    room.wait_for_menu(&generation)?;
+
+    let mut boot = Boot::start(&room, &servers, &client)?;
+    boot.expect_running(&servers, &systems.first)?;
+    let sent = boot.traffic(&servers)?;
+    context.expect(sent.nars == systems.first.closure.len() as u64, || format!("{sent:?} on an empty disk"))?;
+    boot.shut_down(BOOT)?;
+    drop(boot);
+    MountedStore::mount(disk.platter(), room.lab.scratch())?.verify()?;
+
+    let boot = Boot::start(&room, &servers, &client)?;
+    boot.expect_running(&servers, &systems.first)?;
+    let sent = boot.traffic(&servers)?;
+    context.expect(sent.nars == 0, || format!("{sent:?} on a full disk"))?;
+    drop(boot);
+    servers.stop_all()
+}

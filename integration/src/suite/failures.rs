@@ -1,0 +1,213 @@
+//! What goes wrong, and what must happen then.
+
+use std::fs;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use boot_model::report::Step;
+
+use super::{Context, Test};
+use crate::client::{Client, Firmware};
+use crate::nbd::Disk;
+use crate::room::{BOOT, Boot, MountedStore, Room, Systems};
+use crate::servers::{Servers, Service};
+use crate::{Error, Result};
+
+pub(super) fn tests() -> Vec<Test> {
+    let mut tests = vec![
+        Test::new("server-stopped-in-mid-fetch", server_stopped),
+        Test::new("nar-with-a-flipped-byte", flipped_byte),
+        Test::new("wrong-signing-key", wrong_key),
+        Test::new("signed-but-unpublished-init", unpublished_init),
+        Test::new("foreign-disk-with-partitions", |context| foreign_disk(context, windows)),
+        Test::new("foreign-disk-without-partitions", |context| foreign_disk(context, whole_disk_ext4)),
+    ];
+    tests.extend(POWER_CUTS.map(|name| Test::new(name, power_cut)));
+    tests
+}
+
+const POWER_CUTS: [&str; 10] = [
+    "power-cut-1",
+    "power-cut-2",
+    "power-cut-3",
+    "power-cut-4",
+    "power-cut-5",
+    "power-cut-6",
+    "power-cut-7",
+    "power-cut-8",
+    "power-cut-9",
+    "power-cut-10",
+];
+
+/// The longest time from the network's being up to a cut: what a first fetch takes under emulation, and a little more.
+const CUT_WITHIN: Duration = Duration::from_secs(25);
+
+/// A room with generation 1 published and served, and one client.
+struct Scene<'a> {
+    systems: &'a Systems,
+    room: &'a Room,
+    servers: Servers<'a>,
+    disk: Disk,
+    client: Client,
+}
+
+impl Scene<'_> {
+    fn boot(&self) -> Result<Boot<'_>> {
+        Boot::start(self.room, &self.servers, &self.client)
+    }
+
+    /// The client boots generation 1 and its store is whole.
+    fn boots_well(&self) -> Result<()> {
+        let mut boot = self.boot()?;
+        boot.expect_running(&self.servers, &self.systems.first)?;
+        boot.shut_down(BOOT)?;
+        drop(boot);
+        MountedStore::mount(self.disk.platter(), self.room.lab.scratch())?.verify()
+    }
+}
+
+fn scene(context: &Context<'_>, systems: &Systems, play: impl FnOnce(Scene<'_>) -> Result<()>) -> Result<()> {
+    let room = Room::open(context.workspace, systems, context.lab(1)?)?;
+    let disk = room.disk()?;
+    let mut client = Client::new("client", 0, Firmware::Ipxe);
+    client.disk = Some(disk.socket().to_owned());
+    let generation = room.publish(&systems.first)?;
+    let servers = room.serve()?;
+    room.wait_for_menu(&generation)?;
+    play(Scene { systems, room: &room, servers, disk, client })
+}
+
+/// The fetch goes on when the server is back.
+fn server_stopped(context: &Context<'_>) -> Result<()> {
+    let systems = Systems::build(context.workspace)?;
+    scene(context, &systems, |mut scene| {
+        let boot = Boot::start(scene.room, &scene.servers, &scene.client)?;
+        boot.wait_first_nar(&scene.servers)?;
+        scene.servers.kill(Service::NarCache);
+        // Long enough for the client to find nobody at home at least once.
+        scene.room.lab.pause(Duration::from_secs(5))?;
+        scene.servers.start_one(Service::NarCache)?;
+        boot.expect_running(&scene.servers, &systems.first)
+    })
+}
+
+/// The client refuses the path, says so, and boots once the cache is whole again.
+fn flipped_byte(context: &Context<'_>) -> Result<()> {
+    let systems = Systems::build(context.workspace)?;
+    scene(context, &systems, |scene| {
+        let victim = largest_pack(scene.room)?;
+        let at = context.dice().below(fs::metadata(&victim).map_err(Error::io("looking at a pack"))?.len());
+        flip(&victim, at)?;
+        let boot = scene.boot()?;
+        let sentence = boot.expect_failure(&scene.servers, Step::Fetch)?;
+        context.expect(!sentence.is_empty(), || "the client gave no reason".into())?;
+        drop(boot);
+        flip(&victim, at)?;
+        scene.boots_well()
+    })
+}
+
+/// A site that signs with another key than the one that the client's initrd trusts.
+fn wrong_key(context: &Context<'_>) -> Result<()> {
+    let systems = Systems::build(context.workspace)?.signed_by_a_stranger(context.workspace)?;
+    scene(context, &systems, |scene| {
+        let boot = scene.boot()?;
+        boot.expect_failure(&scene.servers, Step::Fetch)?;
+        let sent = boot.traffic(&scene.servers)?;
+        context.expect(sent.nars == 0, || format!("{sent:?} were taken from a stranger"))
+    })
+}
+
+/// A menu that names a path of the cache, whose signature is good, as `init=`: it is no entry of the generation.
+fn unpublished_init(context: &Context<'_>) -> Result<()> {
+    let systems = Systems::build(context.workspace)?;
+    scene(context, &systems, |mut scene| {
+        // It would put the menu right again.
+        scene.servers.stop(Service::MenuGenerator)?;
+        let toplevel = &systems.first.path;
+        let other = systems.first.closure.iter().find(|path| path.path != *toplevel);
+        let other = other.ok_or_else(|| Error::Wrong("the closure has but one path".into()))?;
+        scene.room.replace_in_menus(&format!("init={toplevel}/init"), &format!("init={}/init", other.path))?;
+        let boot = scene.boot()?;
+        boot.expect_failure(&scene.servers, Step::Fetch)?;
+        let sent = boot.traffic(&scene.servers)?;
+        context.expect(sent.nars == 0, || format!("{sent:?} for a generation that nobody published"))
+    })
+}
+
+/// A disk that is not ours stays as it is, to the last bit.
+fn foreign_disk(context: &Context<'_>, fill: fn(&Room, &Disk) -> Result<()>) -> Result<()> {
+    let systems = Systems::build(context.workspace)?;
+    scene(context, &systems, |scene| {
+        fill(scene.room, &scene.disk)?;
+        let before = scene.disk.fingerprint()?;
+        let mut boot = scene.boot()?;
+        boot.expect_failure(&scene.servers, Step::Disk)?;
+        boot.machine.cut_power();
+        context.expect(scene.disk.counts().written == 0, || "the disk was written to".into())?;
+        context.expect(scene.disk.fingerprint()? == before, || "the disk has changed".into())
+    })
+}
+
+/// The power goes at a random moment of the first fetch, and the disk forgets a random part of what it had not flushed. The
+/// next boot must be a good one.
+fn power_cut(context: &Context<'_>) -> Result<()> {
+    let systems = Systems::build(context.workspace)?;
+    scene(context, &systems, |scene| {
+        let mut dice = context.dice();
+        let mut boot = scene.boot()?;
+        boot.wait_step(&scene.servers, Step::Network)?;
+        scene.room.lab.pause(Duration::from_millis(dice.below(CUT_WITHIN.as_millis() as u64)))?;
+        boot.machine.cut_power();
+        drop(boot);
+        let (kept, lost) = scene.disk.cut(&mut dice, 50.0)?;
+        scene.room.lab.log().note("lab", format!("{kept} unflushed sectors were kept, {lost} are lost"));
+        scene.boots_well()
+    })
+}
+
+/// A protective MBR's elder brother: one NTFS partition, as a Windows of 2010 leaves it.
+fn windows(_: &Room, disk: &Disk) -> Result<()> {
+    let mut sector = [0; 512];
+    sector[446..462].copy_from_slice(&[0x80, 0x20, 0x21, 0, 0x07, 0xfe, 0xff, 0xff, 0, 8, 0, 0, 0, 0xf0, 0x7f, 0]);
+    sector[510..].copy_from_slice(&[0x55, 0xaa]);
+    disk.put(0, &sector)?;
+    let mut boot_sector = [0; 512];
+    boot_sector[..11].copy_from_slice(b"\xeb\x52\x90NTFS    ");
+    boot_sector[510..].copy_from_slice(&[0x55, 0xaa]);
+    disk.put(2048 * 512, &boot_sector)
+}
+
+/// A file system on the bare disk: no table says that something is there.
+fn whole_disk_ext4(room: &Room, disk: &Disk) -> Result<()> {
+    let image = room.lab.scratch().join("ext4");
+    let make = || {
+        let file = fs::File::create(&image)?;
+        file.set_len(64 << 20)
+    };
+    make().map_err(Error::io("making an image"))?;
+    crate::process::run(std::process::Command::new("mke2fs").args(["-q", "-t", "ext4"]).arg(&image))?;
+    disk.put(0, &fs::read(&image).map_err(Error::io("reading an image"))?)
+}
+
+fn largest_pack(room: &Room) -> Result<PathBuf> {
+    let packs = room.site.state().join("cache/nar");
+    let doing = || format!("reading {}", packs.display());
+    let mut largest = (0, PathBuf::new());
+    for entry in fs::read_dir(&packs).map_err(Error::io(doing()))? {
+        let entry = entry.map_err(Error::io(doing()))?;
+        let size = entry.metadata().map_err(Error::io(doing()))?.len();
+        largest = largest.max((size, entry.path()));
+    }
+    Ok(largest.1)
+}
+
+/// Turns one bit over; twice is as before.
+fn flip(file: &std::path::Path, at: u64) -> Result<()> {
+    use std::os::unix::fs::FileExt as _;
+    let doing = || format!("damaging {}", file.display());
+    let file = fs::File::options().read(true).write(true).open(file).map_err(Error::io(doing()))?;
+    let mut byte = [0];
+    file.read_exact_at(&mut byte, at).map_err(Error::io(doing()))?;
+    file.write_all_at(&[byte[0] ^ 1], at).map_err(Error::io(doing()))
+}
