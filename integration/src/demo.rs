@@ -68,7 +68,7 @@ pub fn main(workspace: &Workspace, arguments: &Arguments) -> Result<()> {
     let directory = workspace.logs("demo");
     say("building both generations (Debian packages as store paths; the first time they are downloaded)");
     let systems = Systems::build(workspace)?;
-    let room = Room::open(workspace, &systems, Lab::open("demo", &directory, 1)?)?;
+    let room = Room::for_client(workspace, Lab::open("demo", &directory, 1)?, &systems)?;
     let disk = room.disk()?;
     let demo = Demo { room: &room, systems: &systems, disk: &disk, picture: directory.join("menu.png"), say: &say };
     let mut boots = Vec::new();
@@ -104,7 +104,7 @@ impl<'a> Demo<'a> {
     fn run(&self, boots: &mut Vec<ShownBoot>) -> Result<(Servers<'a>, Boot<'a>)> {
         let Systems { first, second, .. } = self.systems;
         let changed = self.systems.difference();
-        let one = self.room.publish(first)?;
+        let one = self.room.publish(&first.path)?;
         let servers = self.room.serve()?;
         self.room.wait_for_menu(&one)?;
 
@@ -114,7 +114,7 @@ impl<'a> Demo<'a> {
         boots.push(self.judge("empty disk", &servers, &boot, &one, first, all)?);
 
         (self.say)(&format!("\n2. A security update: {changed}"));
-        let two = self.room.publish(second)?;
+        let two = self.room.publish(&second.path)?;
         self.room.wait_for_menu(&two)?;
         boot.restart(BOOT)?;
         drop(boot);

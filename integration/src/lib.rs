@@ -7,6 +7,7 @@
 //! service binaries (or, in the lab's own control test, from dnsmasq); the lab only starts, watches, disturbs and judges.
 #![allow(clippy::print_stdout, reason = "the lab is a command line tool: its reports go to standard output")]
 
+pub mod bench;
 pub mod client;
 pub mod console;
 pub mod demo;

@@ -5,7 +5,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use integration::{Error, Result, Workspace, demo, interrupt, suite};
+use integration::{Error, Result, Workspace, bench, demo, interrupt, suite};
 
 /// Network-boots virtual machines from real Rookery servers, and judges what happens.
 #[derive(Debug, Parser)]
@@ -21,6 +21,8 @@ enum Verb {
     Test(suite::Arguments),
     /// Boots a client from an empty disk to the generation that is chosen in its menu.
     Demo(demo::Arguments),
+    /// Measures.
+    Bench(bench::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -44,6 +46,7 @@ fn run(verb: Verb) -> Result<bool> {
     let workspace = Workspace::find()?;
     match verb {
         Verb::Test(arguments) => suite::main(&workspace, &arguments),
+        Verb::Bench(arguments) => bench::main(&workspace, &arguments),
         Verb::Demo(arguments) => demo::main(&workspace, &arguments).map(|()| true),
     }
 }

@@ -17,6 +17,9 @@ use crate::{Error, Result};
 /// The lab's server side: the address of the bridge.
 pub const SERVER: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 1);
 
+/// The length of the network's prefix: room for more hosts than a /24 has.
+pub const PREFIX_LENGTH: u8 = 16;
+
 /// The bridge that joins servers and taps.
 pub const BRIDGE: &str = "br0";
 
@@ -29,7 +32,7 @@ pub struct Namespace {
 }
 
 impl Namespace {
-    /// Makes a namespace with the bridge `br0` (10.77.0.1/24, fd77::1/64) and `taps` taps (`tap0`, `tap1`, ...).
+    /// Makes a namespace with the bridge `br0` (10.77.0.1/16, fd77::1/64) and `taps` taps (`tap0`, `tap1`, ...).
     pub fn create(taps: usize) -> Result<Self> {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         if !geteuid().is_root() {
@@ -124,7 +127,7 @@ fn devices(taps: usize) -> String {
     let mut script = format!(
         "link set lo up\n\
          link add {BRIDGE} type bridge stp_state 0 forward_delay 0\n\
-         addr add {SERVER}/24 dev {BRIDGE}\n\
+         addr add {SERVER}/{PREFIX_LENGTH} dev {BRIDGE}\n\
          addr add fd77::1/64 dev {BRIDGE} nodad\n\
          link set {BRIDGE} up\n"
     );

@@ -44,6 +44,10 @@ impl Admin {
         Ok(published.generation)
     }
 
+    pub(super) fn set_default(&self, number: u64) -> Result<()> {
+        self.rookery(["default", ROLE, &number.to_string()]).map(|_| ())
+    }
+
     fn rookery<const N: usize>(&self, arguments: [&str; N]) -> Result<String> {
         run(Command::new(&self.rookery).arg("--config").arg(&self.config).args(arguments))
     }

@@ -8,6 +8,7 @@ mod systems;
 
 use std::fs;
 use std::net::Ipv4Addr;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 pub use boot::Boot;
@@ -21,8 +22,7 @@ use boot_model::GenerationRef;
 use crate::client::{Client, Firmware};
 use crate::namespace::SERVER;
 use crate::nbd::Disk;
-use crate::servers::{Host, Servers, Site};
-use crate::system::Toplevel;
+use crate::servers::{Host, Servers, Service, Site};
 use crate::{Error, Lab, Result, Workspace};
 
 /// One site in one lab.
@@ -46,26 +46,38 @@ pub const BOOT: Duration = Duration::from_secs(600);
 const NOTICE: Duration = Duration::from_secs(30);
 
 impl Room {
-    /// Makes a site with loaders, a signing key and one known host (the client with the number 0), and nothing published.
-    pub fn open(workspace: &Workspace, systems: &Systems, lab: Lab) -> Result<Self> {
-        let client = Client::new("client", 0, Firmware::PlainPxe);
-        let host = Host { mac: client.mac(), name: client.name, address: Ipv4Addr::new(10, 77, 0, 50) };
-        let site = Site::create(&lab.scratch().join("site"), &[host])?;
+    /// Makes a site with loaders and these hosts, which signs with a key and publishes from a store. Nothing is published yet.
+    pub fn open(workspace: &Workspace, lab: Lab, secret_key: &Path, store: PathBuf, hosts: &[Host]) -> Result<Self> {
+        let site = Site::create(&lab.scratch().join("site"), hosts)?;
         let key = site.secret_key();
-        fs::copy(systems.secret_key(), &key).map_err(Error::io(format!("copying a key to {}", key.display())))?;
-        let admin = Admin::new(workspace, site.config(), systems.store(), lab.log().clone())?;
+        fs::copy(secret_key, &key).map_err(Error::io(format!("copying a key to {}", key.display())))?;
+        let admin = Admin::new(workspace, site.config(), store, lab.log().clone())?;
         admin.install_loaders()?;
         Ok(Self { lab, site, workspace: workspace.clone(), admin })
     }
 
-    /// Publishes a system, as an administrator does.
-    pub fn publish(&self, toplevel: &Toplevel) -> Result<GenerationRef> {
-        self.admin.publish(&toplevel.path)
+    /// As [`Room::open`], for the two systems and one host: the client with the number 0.
+    pub fn for_client(workspace: &Workspace, lab: Lab, systems: &Systems) -> Result<Self> {
+        let client = Client::new("client", 0, Firmware::PlainPxe);
+        let host = Host { mac: client.mac(), name: client.name, address: Ipv4Addr::new(10, 77, 0, 50) };
+        Self::open(workspace, lab, &systems.key, systems.store(), &[host])
+    }
+
+    /// Publishes a toplevel of the store, as an administrator does.
+    pub fn publish(&self, toplevel: &str) -> Result<GenerationRef> {
+        self.admin.publish(toplevel)
+    }
+
+    /// Makes a generation, by its number, the one that is booted unasked.
+    pub fn set_default(&self, number: u64) -> Result<()> {
+        self.admin.set_default(number)
     }
 
     /// Starts the four services.
     pub fn serve(&self) -> Result<Servers<'_>> {
-        Servers::start(&self.lab, &self.workspace, &self.site)
+        let mut servers = Servers::new(&self.lab, &self.workspace, &self.site)?;
+        Service::ALL.into_iter().try_for_each(|service| servers.start_one(service))?;
+        Ok(servers)
     }
 
     /// Adds an empty disk to the room.

@@ -10,7 +10,8 @@ use crate::{Error, Result, Workspace};
 #[derive(Debug)]
 pub struct Systems {
     work: Work,
-    secret_key: PathBuf,
+    /// The secret key that the site signs with.
+    pub(super) key: PathBuf,
     /// Bookworm as released.
     pub first: Toplevel,
     /// The same after a security update.
@@ -24,17 +25,17 @@ impl Systems {
     /// Builds both, or finds them built: they stay in the target directory, with the packages that they were made of.
     pub fn build(workspace: &Workspace) -> Result<Self> {
         let work = Work::at(&workspace.logs("systems"))?;
-        let (secret_key, public_key) = key(&workspace.logs("keys"), KEY_NAME)?;
+        let (key, public_key) = key_pair(&workspace.logs("keys"), KEY_NAME)?;
         let inputs = Inputs { agent: workspace.agent()?, keys: Some(public_key) };
         let first = build(&work, GenerationKind::Released, &inputs)?;
         let second = build(&work, GenerationKind::Updated, &inputs)?;
-        Ok(Self { work, secret_key, first, second })
+        Ok(Self { work, key, first, second })
     }
 
     /// The same systems, which a site with another key publishes.
     pub fn signed_by_a_stranger(self, workspace: &Workspace) -> Result<Self> {
-        let (secret_key, _) = key(&workspace.logs("keys"), "stranger-1")?;
-        Ok(Self { secret_key, ..self })
+        let (key, _) = key_pair(&workspace.logs("keys"), "stranger-1")?;
+        Ok(Self { key, ..self })
     }
 
     /// What the update changes.
@@ -42,9 +43,9 @@ impl Systems {
         Difference::between(&self.first, &self.second)
     }
 
-    /// The secret half of the key that the initrds trust.
-    pub fn secret_key(&self) -> &Path {
-        &self.secret_key
+    /// The secret half of the key that the initrds trust; it does not take building them.
+    pub fn secret_key(workspace: &Workspace) -> Result<PathBuf> {
+        key_pair(&workspace.logs("keys"), KEY_NAME).map(|(secret, _)| secret)
     }
 
     /// The root of the store that holds them.
@@ -55,7 +56,7 @@ impl Systems {
 
 /// A key pair, made once: another key would make other initrds, and all would be built again. Stock Nix makes it, so that the
 /// format is Nix's and not only ours.
-fn key(dir: &Path, name: &str) -> Result<(PathBuf, PathBuf)> {
+fn key_pair(dir: &Path, name: &str) -> Result<(PathBuf, PathBuf)> {
     let (secret, public) = (dir.join(format!("{name}.secret")), dir.join(format!("{name}.public")));
     if !public.exists() {
         fs::create_dir_all(dir).map_err(Error::io(format!("creating {}", dir.display())))?;

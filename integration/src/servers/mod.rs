@@ -59,17 +59,13 @@ pub struct Servers<'a> {
 }
 
 impl<'a> Servers<'a> {
-    /// Starts all four and returns when each has said that it is ready.
-    pub fn start(lab: &'a Lab, workspace: &Workspace, site: &'a Site) -> Result<Self> {
+    /// Finds the programs; none runs yet.
+    pub fn new(lab: &'a Lab, workspace: &Workspace, site: &'a Site) -> Result<Self> {
         let mut programs = BTreeMap::new();
         for service in Service::ALL {
             programs.insert(service, workspace.program(&service.program())?);
         }
-        let mut servers = Self { lab, site, programs, running: BTreeMap::new() };
-        for service in Service::ALL {
-            servers.start_one(service)?;
-        }
-        Ok(servers)
+        Ok(Self { lab, site, programs, running: BTreeMap::new() })
     }
 
     /// Starts one that does not run, and waits until it is ready.

@@ -2,7 +2,7 @@ use std::fs;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 
-use crate::namespace::{BRIDGE, SERVER};
+use crate::namespace::{BRIDGE, PREFIX_LENGTH, SERVER};
 use crate::{Error, Result};
 
 /// The port of nar-cache in the lab.
@@ -72,7 +72,7 @@ impl Site {
              port = {PORT}\n\
              [[subnet]]\n\
              interface = \"{BRIDGE}\"\n\
-             address = \"{SERVER}/24\"\n\
+             address = \"{SERVER}/{PREFIX_LENGTH}\"\n\
              pools = [\"10.77.0.100-10.77.0.199\"]\n\
              lease-seconds = 3600\n\
              unknown = {{ role = \"{ROLE}\" }}\n\

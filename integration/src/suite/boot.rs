@@ -23,10 +23,10 @@ pub(super) fn tests() -> Vec<Test> {
 /// From an empty disk to the running system; its store is what stock Nix takes for whole; the same again asks for no NAR.
 fn boots(context: &Context<'_>, mut client: Client) -> Result<()> {
     let systems = Systems::build(context.workspace)?;
-    let room = Room::open(context.workspace, &systems, context.lab(1)?)?;
+    let room = Room::for_client(context.workspace, context.lab(1)?, &systems)?;
     let disk = room.disk()?;
     client.disk = Some(disk.socket().to_owned());
-    let generation = room.publish(&systems.first)?;
+    let generation = room.publish(&systems.first.path)?;
     let mut servers = room.serve()?;
     room.wait_for_menu(&generation)?;
 

@@ -67,11 +67,11 @@ impl Scene<'_> {
 }
 
 fn scene(context: &Context<'_>, systems: &Systems, play: impl FnOnce(Scene<'_>) -> Result<()>) -> Result<()> {
-    let room = Room::open(context.workspace, systems, context.lab(1)?)?;
+    let room = Room::for_client(context.workspace, context.lab(1)?, systems)?;
     let disk = room.disk()?;
     let mut client = Client::new("client", 0, Firmware::Ipxe);
     client.disk = Some(disk.socket().to_owned());
-    let generation = room.publish(&systems.first)?;
+    let generation = room.publish(&systems.first.path)?;
     let servers = room.serve()?;
     room.wait_for_menu(&generation)?;
     play(Scene { systems, room: &room, servers, disk, client })

@@ -1,0 +1,134 @@
+//! Measurements, each a row of one table: ours, where there is one a peer's under the same conditions, and the goal.
+
+mod menu;
+
+use serde::Serialize;
+
+use crate::{Error, Lab, Result, Workspace};
+
+/// What `lab bench` understands.
+#[derive(Debug, clap::Args)]
+pub struct Arguments {
+    /// Benchmarks to run; without any, all.
+    names: Vec<String>,
+    /// Print the rows as JSON, and nothing else.
+    #[arg(long)]
+    json: bool,
+    /// Only name the benchmarks.
+    #[arg(long)]
+    list: bool,
+}
+
+struct Bench {
+    name: &'static str,
+    about: &'static str,
+    run: fn(&Workspace) -> Result<Vec<Row>>,
+}
+
+const BENCHES: [Bench; 1] = [Bench {
+    name: "menu",
+    about: "from the rename of a generation to new menus on disk, with 100 generations and 300 hosts",
+    run: menu::run,
+}];
+
+/// One measure.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+struct Row {
+    measure: String,
+    unit: &'static str,
+    ours: f64,
+    peer: Option<Peer>,
+    /// Ours divided by the peer's.
+    ratio: Option<f64>,
+    /// Not more than this.
+    goal: Option<f64>,
+    met: Option<bool>,
+}
+
+/// Somebody else's figure.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+struct Peer {
+    value: f64,
+    name: String,
+    version: String,
+}
+
+/// Runs what was asked for; true if every goal is met.
+pub fn main(workspace: &Workspace, arguments: &Arguments) -> Result<bool> {
+    if arguments.list {
+        for bench in &BENCHES {
+            println!("{:<10} {}", bench.name, bench.about);
+        }
+        return Ok(true);
+    }
+    if let Some(unknown) = arguments.names.iter().find(|name| BENCHES.iter().all(|bench| bench.name != **name)) {
+        let known: Vec<_> = BENCHES.iter().map(|bench| bench.name).collect();
+        return Err(Error::Usage(format!("there is no benchmark {unknown:?}; there are {}", known.join(", "))));
+    }
+    Lab::sweep()?;
+    let wanted = |bench: &&Bench| arguments.names.is_empty() || arguments.names.iter().any(|name| name == bench.name);
+    let mut rows = Vec::new();
+    for bench in BENCHES.iter().filter(wanted) {
+        rows.extend((bench.run)(workspace)?);
+    }
+    if arguments.json {
+        println!("{}", serde_json::to_string_pretty(&rows).map_err(|error| Error::Wrong(error.to_string()))?);
+    } else {
+        print(&rows);
+    }
+    Ok(rows.iter().all(|row| row.met != Some(false)))
+}
+
+impl Row {
+    /// Our own figure, with an upper bound as its goal.
+    fn ours(measure: impl Into<String>, unit: &'static str, ours: f64, goal: Option<f64>) -> Self {
+        let met = goal.map(|goal| ours <= goal);
+        Self { measure: measure.into(), unit, ours, peer: None, ratio: None, goal, met }
+    }
+}
+
+/// The value that `percent` of 100 samples don't exceed (nearest rank). Zero without samples.
+fn percentile(samples: &[f64], percent: usize) -> f64 {
+    let mut sorted = samples.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let rank = (sorted.len() * percent).div_ceil(100).max(1);
+    sorted.get(rank - 1).copied().unwrap_or_default()
+}
+
+fn print(rows: &[Row]) {
+    println!("{:<54} {:>10} {:>10} {:>7} {:>8}  {:<5} peer", "measure", "ours", "peer", "ratio", "goal", "met");
+    for row in rows {
+        let number = |value: Option<f64>| value.map_or_else(|| "-".to_owned(), |value| format!("{value:.1}"));
+        let met = row.met.map_or("-", |met| if met { "yes" } else { "NO" });
+        let peer = row.peer.as_ref().map_or_else(String::new, |peer| format!("{} {}", peer.name, peer.version));
+        println!(
+            "{:<54} {:>10} {:>10} {:>7} {:>8}  {met:<5} {peer}",
+            format!("{} ({})", row.measure, row.unit),
+            number(Some(row.ours)),
+            number(row.peer.as_ref().map(|peer| peer.value)),
+            number(row.ratio),
+            number(row.goal),
+        );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn percentiles_are_samples() {
+        let samples: Vec<f64> = (1..=100).rev().map(f64::from).collect();
+        assert_eq!(percentile(&samples, 50), 50.0);
+        assert_eq!(percentile(&samples, 99), 99.0);
+        assert_eq!(percentile(&[7.0], 99), 7.0);
+        assert_eq!(percentile(&[], 99), 0.0);
+    }
+
+    #[test]
+    fn a_goal_is_an_upper_bound() {
+        assert_eq!(Row::ours("x", "ms", 99.0, Some(100.0)).met, Some(true));
+        assert_eq!(Row::ours("x", "ms", 101.0, Some(100.0)).met, Some(false));
+        assert_eq!(Row::ours("x", "ms", 101.0, None).met, None);
+    }
+}
