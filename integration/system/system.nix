@@ -6,7 +6,8 @@
 #
 # Each script is followed by ":". A last command that the shell replaces itself with closes its output before it exits, and Nix may
 # kill it in that moment ("failed due to signal 9").
-{ packages # what `system::packages` resolved: {kernel, system, build} with name, version, file, deps
+{ packages # file: the system's packages and kernel
+, tools # file: packages that are needed while building
 , agent # a static rookery-agent
 , keys # public keys, in Nix's format, one a line
 , payload # directory: programs and libraries for the initrd
@@ -38,51 +39,59 @@ let
 
   # ---- packages
 
-  resolved = fromJSON (readFile packages);
-  info = listToAttrs (map (p: { inherit (p) name; value = p; }) (resolved.system ++ resolved.build));
-  debFile = p: source (unsafeDiscardStringContext (clean (baseNameOf p.file))) p.file;
-  package = mapAttrs (_: p: build (clean "${p.name}-${p.version}") "deb" { deb = debFile p; deps = map (d: package.${d}) p.deps; }) info;
-  system = map (p: package.${p.name}) resolved.system;
+  # `system::packages` wrote them: what apt was asked for, and a list in which each stands behind what it refers to.
+  inherit ((fromJSON (readFile packages)).list) kernel system;
+  tool = unpackedSet (fromJSON (readFile tools)).list.packages;
 
-  # A command line that runs `program` of package `name` at build time.
-  command = name: program: argv0:
+  debFile = p: source (unsafeDiscardStringContext (clean (baseNameOf p.file))) p.file;
+  unpackedSet = list:
+    let
+      set = listToAttrs (map (p: { inherit (p) name; value = one p; }) list);
+      one = p: build (clean "${p.name}-${p.version}") "deb" { deb = debFile p; deps = map (name: set.${name}) p.deps; } // { inherit p; };
+    in
+    set;
+  client = unpackedSet system;
+
+  # A command line that runs a program of a package at build time, as `argv0`.
+  command = set: name: program: argv0: libraries:
     let
       names = map (n: n.key) (genericClosure {
         startSet = [ { key = name; } ];
-        operator = n: map (key: { inherit key; }) info.${n.key}.deps;
+        operator = n: map (key: { inherit key; }) set.${n.key}.p.deps;
       });
-      directories = concatMap (n: [ "${package.${n}}/lib/x86_64-linux-gnu" "${package.${n}}/usr/lib/x86_64-linux-gnu" ]) names;
-      extra = if name == "systemd" || name == "udev" then [ "${package.libsystemd-shared}/usr/lib/x86_64-linux-gnu/systemd" ] else [ ];
+      directories = concatMap (n: [ "${set.${n}}/lib/x86_64-linux-gnu" "${set.${n}}/usr/lib/x86_64-linux-gnu" ]) names;
     in
-    "${package.libc6}/lib/x86_64-linux-gnu/ld-linux-x86-64.so.2 --argv0 ${argv0}"
-    + " --library-path ${concatStringsSep ":" (directories ++ extra)} ${package.${name}}/${program}";
-  depmod = command "kmod" "bin/kmod" "depmod";
-  cpio = command "cpio" "bin/cpio" "cpio";
-  zstd = command "zstd" "usr/bin/zstd" "zstd";
+    "${set.libc6}/lib/x86_64-linux-gnu/ld-linux-x86-64.so.2 --argv0 ${argv0}"
+    + " --library-path ${concatStringsSep ":" (directories ++ libraries)} ${set.${name}}/${program}";
+  depmod = command tool "kmod" "bin/kmod" "depmod" [ ];
+  cpio = command tool "cpio" "bin/cpio" "cpio" [ ];
+  zstd = command tool "zstd" "usr/bin/zstd" "zstd" [ ];
 
   # ---- the parts of a system
 
-  inherit (resolved.kernel) version;
-  release = resolved.kernel.release; # 6.1.0-37-amd64
+  inherit (kernel) release; # 6.1.0-37-amd64
   select = source "select-modules.awk" ./build/select-modules.awk;
-  busybox = "${package.busybox-static}/bin/busybox";
+  busybox = "${client.busybox-static}/bin/busybox";
 
-  linux = build (clean "linux-image-${release}-${version}") "linux" {
-    deb = debFile resolved.kernel;
+  linux = build (clean "linux-image-${release}-${kernel.version}") "linux" {
+    deb = debFile kernel;
     inherit depmod select;
     version = release;
     modules = "${initrdModules} ${systemModules}";
   };
-  hwdb = build "hwdb" "hwdb" { inherit (package) udev; hwdb = command "udev" "bin/systemd-hwdb" "systemd-hwdb"; };
-  systemPath = build "system-path" "system-path" { packages = system; inherit hwdb; };
+  hwdb = build "hwdb" "hwdb" {
+    inherit (client) udev;
+    hwdb = command client "udev" "bin/systemd-hwdb" "systemd-hwdb" [ "${client.libsystemd-shared}/usr/lib/x86_64-linux-gnu/systemd" ];
+  };
+  systemPath = build "system-path" "system-path" { packages = attrValues client; inherit hwdb; };
   rookeryAgent = build "rookery-agent" "agent" { agent = source "rookery-agent-binary" agent; };
   etc = build "etc" "etc" {
-    packages = system;
+    packages = attrValues client;
     skeleton = source "etc-skeleton" ./etc;
     agent = rookeryAgent;
-    basefiles = package.base-files;
-    libcbin = package.libc-bin;
-    certificates = package.ca-certificates;
+    basefiles = client.base-files;
+    libcbin = client.libc-bin;
+    certificates = client.ca-certificates;
   };
 
   archive = source "archive.sh" ./build/archive.sh;
@@ -123,6 +132,6 @@ let
   debug = toplevel { suffix = "-debug"; note = " debug"; kernelParams = kernelParams ++ [ "systemd.show_status=1" "rookery.debug=1" ]; };
 in
 {
-  inherit package linux etc systemPath initrd initrdPayload;
+  inherit client linux etc systemPath initrd initrdPayload;
   toplevel = toplevel { inherit kernelParams; specialisations = { inherit debug; }; };
 }

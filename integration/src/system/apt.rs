@@ -69,11 +69,13 @@ impl Apt {
             self.update()?;
         }
         // Security suites drop a version when the next one comes, so lists that were read a while ago name files that are gone.
-        if self.download(source, words).is_err() {
-            self.update()?;
-            self.download(source, words)?;
-        }
-        let plan = run(self.install(source).arg("--simulate").args(words))?;
+        let plan = match self.download(source, words) {
+            Ok(plan) => plan,
+            Err(_) => {
+                self.update()?;
+                self.download(source, words)?
+            }
+        };
         let chosen = chosen_versions(&plan);
         Ok(Stanza::parse_all(&run(self.command("apt-cache", source).arg("show").args(chosen))?))
     }
@@ -83,8 +85,10 @@ impl Apt {
         self.archives.join(stanza.file_name())
     }
 
-    fn download(&self, source: Source, words: &[String]) -> Result<()> {
-        run(self.install(source).args(["--download-only", "-qq"]).args(words)).map(drop)
+    /// Downloads and returns what apt says about it, versions included.
+    fn download(&self, source: Source, words: &[String]) -> Result<String> {
+        let options = ["install", "--yes", "--no-install-recommends", "--download-only", "--verbose-versions"];
+        run(self.command("apt-get", source).args(options).args(words))
     }
 
     fn update(&self) -> Result<()> {
@@ -96,14 +100,9 @@ impl Apt {
         // All suites at once: apt deletes the lists of those that it is not told about.
         self.write("all.list", &Source::ALL.map(|source| archive.lines(source.suites())).concat())?;
         let mut update = Command::new("apt-get");
-        run(self.configure(&mut update, "all").args(["update", "-qq"]))?;
+        // The cache over all of them would never be used.
+        run(self.configure(&mut update, "all").args(["-o", "pkgCacheFile::Generate=false", "-qq", "update"]))?;
         self.write("updated", "")
-    }
-
-    fn install(&self, source: Source) -> Command {
-        let mut command = self.command("apt-get", source);
-        command.args(["install", "--yes", "--no-install-recommends"]);
-        command
     }
 
     fn command(&self, program: &str, source: Source) -> Command {
@@ -132,6 +131,8 @@ impl Apt {
             "APT::Keep-Downloaded-Packages=true".into(),
             "APT::Default-Release=".into(),
             "Acquire::Languages=none".into(),
+            // Three times faster to read.
+            "Acquire::GzipIndexes=false".into(),
             "Acquire::Retries=3".into(),
         ];
         command.env("LC_ALL", "C.UTF-8").env("DEBIAN_FRONTEND", "noninteractive");
@@ -167,20 +168,21 @@ impl Archive {
     fn lines(&self, suites: &[&str]) -> String {
         let line = |suite: &&str| {
             let address = if suite.ends_with("-security") { &self.security } else { &self.main };
-            format!("deb [signed-by={KEYRING}] {address} {suite} main\n")
+            format!("deb [target=Packages signed-by={KEYRING}] {address} {suite} main\n")
         };
         suites.iter().map(line).collect()
     }
 }
 
-/// `Inst libc6 (2.36-9 Debian:12.1/stable [amd64])` → `libc6=2.36-9`, for each such line of a simulated installation.
+/// `   libc6 (2.36-9)` → `libc6=2.36-9`, for each such line below the heading of what is new. Nothing is installed in our apt, so
+/// everything is.
 fn chosen_versions(plan: &str) -> Vec<String> {
     let chosen = |line: &str| {
-        let (name, rest) = line.strip_prefix("Inst ")?.split_once(' ')?;
-        let version = rest.split_once('(')?.1.split(' ').next()?;
-        Some(format!("{name}={version}"))
+        let (name, version) = line.trim_start().split_once(" (")?;
+        Some(format!("{name}={}", version.strip_suffix(')')?))
     };
-    plan.lines().filter_map(chosen).collect()
+    let lines = plan.lines().skip_while(|line| !line.starts_with("The following NEW packages")).skip(1);
+    lines.take_while(|line| line.starts_with(' ')).filter_map(chosen).collect()
 }
 
 #[cfg(test)]
@@ -188,9 +190,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn versions_are_read_off_a_simulated_installation() {
-        let plan = "Reading package lists...\nInst libc6 (2.36-9 Debian:12.1/stable [amd64]) []\n\
-                    Inst login (1:4.13 Debian:12.1/stable [amd64])\nConf libc6 (2.36-9 Debian:12.1/stable [amd64])\n";
+    fn versions_are_read_off_what_apt_says() {
+        let plan = "Reading package lists...\nThe following additional packages will be installed:\n   libc6 (2.36-9)\n\
+                    Suggested packages:\n   glibc-doc (2.36-9)\nThe following NEW packages will be installed:\n   libc6 (2.36-9)\n   \
+                    login (1:4.13)\n0 upgraded, 2 newly installed, 0 to remove and 0 not upgraded.\n";
         assert_eq!(chosen_versions(plan), ["libc6=2.36-9", "login=1:4.13"]);
     }
 

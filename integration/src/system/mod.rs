@@ -30,7 +30,7 @@ pub use nix::StorePath;
 use crate::{Error, Result};
 use apt::Source;
 use nix::Nix;
-use packages::Packages;
+use packages::{Packages, Tools};
 use sections::Sections;
 
 /// The directory in which systems are built. On a tmpfs a build from nothing takes well under a minute; it fills some 2 GB.
@@ -134,8 +134,10 @@ impl Toplevel {
 /// Builds a system, or finds it built. Both kinds built in one work directory share whatever is the same.
 pub fn build(work: &Work, kind: GenerationKind, inputs: &Inputs) -> Result<Toplevel> {
     let _lock = work.lock()?;
-    let modules = list("modules.txt")?;
-    let packages = Packages::obtain(work, kind.source(), kind.name(), &list("packages.txt")?)?;
+    let (wanted, modules) = (list("packages.txt")?, list("modules.txt")?);
+    let (packages_file, tools_file) = (work.path(&format!("{}.json", kind.name())), work.path("tools.json"));
+    let packages = Packages::obtain(work, kind.source(), &packages_file, &wanted)?;
+    let tools = Tools::obtain(work, &tools_file, &wanted)?;
     let newer = NewerNix::obtain(work)?;
 
     let os_version = format!("{}-{}", packages.os_version(), kind.name());
@@ -146,11 +148,12 @@ pub fn build(work: &Work, kind: GenerationKind, inputs: &Inputs) -> Result<Tople
     let path = Nix::new(work).build(
         kind.name(),
         &[
-            ("packages", work.path(&format!("{}.packages.json", kind.name())).as_os_str()),
+            ("packages", packages_file.as_os_str()),
+            ("tools", tools_file.as_os_str()),
             ("agent", absolute(&inputs.agent)?.as_os_str()),
             ("keys", absolute(inputs.keys.as_ref().unwrap_or(&no_keys))?.as_os_str()),
             ("payload", newer.payload().as_os_str()),
-            ("bootstrap", bootstrap::obtain(work)?.as_os_str()),
+            ("bootstrap", bootstrap::obtain(work, &tools)?.as_os_str()),
             ("generation", kind.number().to_string().as_ref()),
             ("osVersion", os_version.as_ref()),
             ("initrdModules", modules.words("initrd").join(" ").as_ref()),

@@ -1,10 +1,11 @@
-//! Which packages a generation is made of: apt's choice, as the list that `system.nix` reads. Once written, the list and the
-//! files it names are all that a build needs; the network is asked no more.
+//! Which packages a system is made of and built with: apt's choice, as the lists that `system.nix` reads. Once written, a list
+//! and the files it names are all that a build needs; the network is asked no more.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::apt::{Apt, Source};
@@ -17,14 +18,18 @@ use crate::{Error, Result};
 /// The packages of one generation.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Packages {
-    /// The words of packages.txt that led here; other words need another list.
-    asked: Vec<String>,
     /// The kernel, which refers to nothing.
     pub(super) kernel: Kernel,
     /// What the client runs, each behind what it refers to.
     pub(super) system: Vec<Package>,
-    /// What else is needed while building, likewise.
-    pub(super) build: Vec<Package>,
+}
+
+/// What is needed while building. Always the released versions: otherwise an update of a compressor would give another store path
+/// to all that it compresses.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Tools {
+    /// Each behind what it refers to.
+    packages: Vec<Package>,
 }
 
 /// One package of one version.
@@ -51,65 +56,39 @@ pub(super) struct Kernel {
     pub(super) file: PathBuf,
 }
 
+/// A list in the work directory, and the words of packages.txt that led to it: other words need another list.
+#[derive(Serialize, Deserialize)]
+struct Kept<List> {
+    asked: Vec<String>,
+    list: List,
+}
+
 impl Packages {
-    /// The list of a generation: from the work directory, or else from apt.
-    pub(super) fn obtain(work: &Work, source: Source, name: &str, wanted: &Sections) -> Result<Self> {
-        let words: Vec<String> =
-            ["system", "kernel", "build", "steer"].iter().flat_map(|section| wanted.words(section)).cloned().collect();
-        let omitted = wanted.words("omit").iter().map(|word| format!("-{word}"));
-        let asked: Vec<String> = words.iter().cloned().chain(omitted).collect();
-        let path = work.path(&format!("{name}.packages.json"));
-        if let Some(kept) = fs::read(&path).ok().and_then(|bytes| serde_json::from_slice::<Self>(&bytes).ok())
-            && kept.asked == asked
-            && kept.files().all(|file| file.exists())
+    /// The list of a generation, written to `path` if it isn't there.
+    pub(super) fn obtain(work: &Work, source: Source, path: &Path, wanted: &Sections) -> Result<Self> {
+        let asked = asked(wanted, &["system", "kernel", "steer"]);
+        if let Some(kept) = Kept::<Self>::read(path, &asked)
+            && kept.kernel.file.exists()
+            && kept.system.iter().all(|package| package.file.exists())
         {
             return Ok(kept);
         }
         let apt = Apt::create(work)?;
-        let stanzas = apt.closure(source, &words)?;
-        let packages = Self::choose(&stanzas, wanted, asked, |stanza| apt.file(stanza))?;
-        let json = serde_json::to_vec_pretty(&packages).map_err(|error| Error::Wrong(error.to_string()))?;
-        write_atomically(&path, &json)?;
-        Ok(packages)
+        let chosen = Self::choose(&answer(&apt, source, &asked)?, wanted, &|stanza| apt.file(stanza))?;
+        Kept::write(path, asked, chosen)
     }
 
-    /// Sorts apt's choice into kernel, system and build.
-    fn choose(
-        stanzas: &[Stanza],
-        wanted: &Sections,
-        asked: Vec<String>,
-        file: impl Fn(&Stanza) -> PathBuf,
-    ) -> Result<Self> {
-        let kernel = stanzas
-            .iter()
-            .find_map(|stanza| {
-                let release = stanza
-                    .name
-                    .strip_prefix("linux-image-")
-                    .filter(|rest| rest.starts_with(|c: char| c.is_ascii_digit()))?;
-                Some(Kernel { release: release.to_owned(), version: stanza.version.clone(), file: file(stanza) })
-            })
-            .ok_or_else(|| Error::Wrong("none of the packages is a kernel: see packages.txt, section kernel".into()))?;
-
-        let graph = Graph::new(stanzas);
-        let omitted: BTreeSet<String> = wanted.words("omit").iter().cloned().collect();
-        let system = graph.reachable(wanted.words("system"), &omitted);
-        let outside = omitted.union(&system).cloned().collect();
-        let build = graph.reachable(wanted.words("build"), &outside);
-
-        let both: BTreeSet<String> = system.union(&build).cloned().collect();
-        let (mut in_system, mut in_build) = (Vec::new(), Vec::new());
-        for ordered in graph.ordered(&both) {
-            let Some(stanza) = stanzas.iter().find(|stanza| stanza.name == ordered.name) else { continue };
-            let to = if system.contains(&ordered.name) { &mut in_system } else { &mut in_build };
-            to.push(Package {
-                name: ordered.name,
-                version: stanza.version.clone(),
-                file: file(stanza),
-                deps: ordered.deps,
-            });
-        }
-        Ok(Self { asked, kernel, system: in_system, build: in_build })
+    /// Sorts apt's choice into kernel and system.
+    fn choose(stanzas: &[Stanza], wanted: &Sections, file: &dyn Fn(&Stanza) -> PathBuf) -> Result<Self> {
+        let kernel = |stanza: &Stanza| {
+            let release = stanza.name.strip_prefix("linux-image-")?;
+            let is_one = release.starts_with(|c: char| c.is_ascii_digit());
+            is_one.then(|| Kernel { release: release.to_owned(), version: stanza.version.clone(), file: file(stanza) })
+        };
+        let Some(kernel) = stanzas.iter().find_map(kernel) else {
+            return Err(Error::Wrong("none of the packages is a kernel: see packages.txt, section kernel".into()));
+        };
+        Ok(Self { kernel, system: ordered(stanzas, wanted.words("system"), wanted, file) })
     }
 
     /// Debian's point release, as `12.11`: from the version of base-files, `12.4+deb12u11`.
@@ -126,15 +105,68 @@ impl Packages {
     /// The version of everything that the client runs.
     pub(super) fn versions(&self) -> BTreeMap<String, String> {
         let system = self.system.iter().map(|package| (package.name.clone(), package.version.clone()));
-        system
-            .chain([("linux-image".to_owned(), format!("{} ({})", self.kernel.version, self.kernel.release))])
-            .collect()
+        let kernel = format!("{} ({})", self.kernel.version, self.kernel.release);
+        system.chain([("linux-image".to_owned(), kernel)]).collect()
+    }
+}
+
+impl Tools {
+    /// The list, written to `path` if it isn't there.
+    pub(super) fn obtain(work: &Work, path: &Path, wanted: &Sections) -> Result<Self> {
+        let asked = asked(wanted, &["tools"]);
+        if let Some(kept) = Kept::<Self>::read(path, &asked)
+            && kept.packages.iter().all(|package| package.file.exists())
+        {
+            return Ok(kept);
+        }
+        let apt = Apt::create(work)?;
+        let stanzas = answer(&apt, Source::Released, &asked)?;
+        let packages = ordered(&stanzas, wanted.words("tools"), wanted, &|stanza| apt.file(stanza));
+        Kept::write(path, asked, Self { packages })
     }
 
-    fn files(&self) -> impl Iterator<Item = &PathBuf> {
-        let packages = self.system.iter().chain(&self.build).map(|package| &package.file);
-        packages.chain([&self.kernel.file])
+    /// The .deb of a tool.
+    pub(super) fn file(&self, name: &str) -> Option<&Path> {
+        self.packages.iter().find(|package| package.name == name).map(|package| package.file.as_path())
     }
+}
+
+/// The words of packages.txt that decide a list: what apt is asked for, and, behind a minus, what is left out of its answer.
+fn asked(wanted: &Sections, sections: &[&str]) -> Vec<String> {
+    let words = sections.iter().flat_map(|section| wanted.words(section)).cloned();
+    words.chain(wanted.words("omit").iter().map(|word| format!("-{word}"))).collect()
+}
+
+fn answer(apt: &Apt, source: Source, asked: &[String]) -> Result<Vec<Stanza>> {
+    let words: Vec<String> = asked.iter().filter(|word| !word.starts_with('-')).cloned().collect();
+    apt.closure(source, &words)
+}
+
+impl<List: Serialize + DeserializeOwned> Kept<List> {
+    fn read(path: &Path, asked: &[String]) -> Option<List> {
+        let kept: Self = serde_json::from_slice(&fs::read(path).ok()?).ok()?;
+        (kept.asked == asked).then_some(kept.list)
+    }
+
+    fn write(path: &Path, asked: Vec<String>, list: List) -> Result<List> {
+        let kept = Self { asked, list };
+        let json = serde_json::to_vec_pretty(&kept).map_err(|error| Error::Wrong(error.to_string()))?;
+        write_atomically(path, &json)?;
+        Ok(kept.list)
+    }
+}
+
+/// What `roots` lead to, without what packages.txt omits, each behind what it refers to.
+fn ordered(stanzas: &[Stanza], roots: &[String], wanted: &Sections, file: &dyn Fn(&Stanza) -> PathBuf) -> Vec<Package> {
+    let graph = Graph::new(stanzas);
+    let omitted: BTreeSet<String> = wanted.words("omit").iter().cloned().collect();
+    let stanza: BTreeMap<&str, &Stanza> = stanzas.iter().map(|stanza| (stanza.name.as_str(), stanza)).collect();
+    let package = |(name, deps): (String, Vec<String>)| {
+        let stanza = stanza.get(name.as_str())?;
+        Some(Package { name, version: stanza.version.clone(), file: file(stanza), deps })
+    };
+    let ordered = graph.ordered(&graph.reachable(roots, &omitted));
+    ordered.into_iter().map(|ordered| (ordered.name, ordered.deps)).filter_map(package).collect()
 }
 
 #[cfg(test)]
@@ -148,21 +180,27 @@ mod tests {
         Package: cpio\nVersion: 2\nArchitecture: amd64\nDepends: libc6, debconf\n\n\
         Package: debconf\nVersion: 1\nArchitecture: all\n\n\
         Package: libc6\nVersion: 2.36\nArchitecture: amd64\n";
-    const WANTED: &str = "system: kmod base-files\nkernel: linux-image-amd64\nbuild: cpio\nomit: debconf\n";
+    const WANTED: &str = "system: kmod base-files\nkernel: linux-image-amd64\ntools: cpio\nomit: debconf\n";
+
+    fn file(stanza: &Stanza) -> PathBuf {
+        stanza.file_name().into()
+    }
 
     fn chosen() -> Packages {
         let wanted = Sections::parse(WANTED).unwrap();
-        Packages::choose(&Stanza::parse_all(SHOWN), &wanted, Vec::new(), |stanza| stanza.file_name().into()).unwrap()
+        Packages::choose(&Stanza::parse_all(SHOWN), &wanted, &file).unwrap()
     }
 
     #[test]
-    fn kernel_system_and_build_are_told_apart() {
+    fn kernel_and_system_are_told_apart() {
         let packages = chosen();
         assert_eq!(packages.kernel.release, "6.1.0-50-amd64");
         let names = |list: &[Package]| list.iter().map(|package| package.name.clone()).collect::<Vec<_>>();
         assert_eq!(names(&packages.system), ["libc6", "base-files", "kmod"]);
-        assert_eq!(names(&packages.build), ["cpio"]);
-        assert_eq!(packages.build[0].deps, ["libc6"]);
+        let wanted = Sections::parse(WANTED).unwrap();
+        let tools = ordered(&Stanza::parse_all(SHOWN), wanted.words("tools"), &wanted, &file);
+        assert_eq!(names(&tools), ["libc6", "cpio"]);
+        assert_eq!(tools[1].deps, ["libc6"]);
     }
 
     #[test]
@@ -173,6 +211,6 @@ mod tests {
     #[test]
     fn without_a_kernel_there_is_no_system() {
         let wanted = Sections::parse(WANTED).unwrap();
-        assert!(Packages::choose(&[], &wanted, Vec::new(), |stanza| stanza.file_name().into()).is_err());
+        assert!(Packages::choose(&[], &wanted, &file).is_err());
     }
 }

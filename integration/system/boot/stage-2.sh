@@ -6,7 +6,7 @@ $bb mkdir -p /proc /sys /dev /run
 [ -e /proc/self ] || $bb mount -t proc proc /proc # busybox's shell starts its applets through it
 [ -e /sys/kernel ] || mount -t sysfs sysfs /sys
 [ -c /dev/null ] || mount -t devtmpfs devtmpfs /dev
-mountpoint -q /run || mount -t tmpfs -o mode=755,nosuid,nodev tmpfs /run
+grep -q ' /run tmpfs ' /proc/mounts || mount -t tmpfs -o mode=755,nosuid,nodev tmpfs /run
 exec < /dev/console > /dev/console 2>&1
 echo "stage 2: @out@ [$(cut -d' ' -f1 /proc/uptime) s]"
 

@@ -26,6 +26,7 @@ enable() { # TARGET UNIT [TEMPLATE]: what `systemctl enable` does
 enable getty.target getty@tty1.service getty@.service
 enable multi-user.target systemd-networkd.service
 enable sockets.target systemd-networkd.socket
+enable network-online.target systemd-networkd-wait-online.service
 enable multi-user.target rookery-report.service
 ln -s /lib/systemd/system/multi-user.target $etc/systemd/system/default.target
 (cd $etc; find . ! -type d | sort) > $out/manifest

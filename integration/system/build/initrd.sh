@@ -30,4 +30,4 @@ $depmod -b tree $version
 rm -f $to/*.bin # for kmod; busybox reads the text
 
 mkdir $out
-(cat $payload/payload.cpio.zst; archive tree 12) > $out/initrd
+(cat $payload/payload.cpio.zst; archive tree 10) > $out/initrd
