@@ -1,0 +1,125 @@
+//! The chosen generation's description: where it comes from, and why it may be believed.
+
+use std::{
+    net::SocketAddrV4,
+    time::{Duration, Instant},
+};
+
+use boot_model::{
+    GenerationRef, StorePath,
+    generation::{Generation, InitPath},
+};
+use nix_format::{detached::Document, signature::PublicKeys};
+
+use crate::{Exit, Failure, backoff::Backoff, console, http, http::HttpError};
+
+/// What the menu put on the kernel command line. Not to be trusted.
+pub(super) struct Chosen {
+    pub(super) generation: GenerationRef,
+    pub(super) init: InitPath,
+    pub(super) server: SocketAddrV4,
+}
+
+/// A description that a trusted key has signed and that is the one chosen.
+#[derive(Debug)]
+pub(super) struct Signed {
+    pub(super) generation: Generation,
+    pub(super) json: String,
+    pub(super) signature: String,
+    init: InitPath,
+}
+
+/// Why a description is not believed.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Distrust {
+    #[error("generation {generation} is not signed by a key of this initrd: {cause}; publish it with the site's key")]
+    Signature { generation: GenerationRef, cause: String },
+    #[error("generation {generation} is signed but not understood: {cause}")]
+    Content { generation: GenerationRef, cause: String },
+    #[error("the server gave generation {given} where {asked} was asked for; somebody mixes up generations")]
+    Other { asked: GenerationRef, given: GenerationRef },
+    #[error("generation {generation} has no entry that starts {init}; the menu or the kernel command line was changed")]
+    Init { generation: GenerationRef, init: InitPath },
+}
+
+impl From<Distrust> for Failure {
+    fn from(error: Distrust) -> Self {
+        Self::new(Exit::Refused, error)
+    }
+}
+
+/// Larger than any description: some entries, and a digest for each kernel and initrd.
+const MAX_JSON: u64 = 1 << 20;
+const MAX_SIGNATURE: u64 = 16 << 10;
+/// One request; the whole of it is a few kilobytes.
+const TIMEOUT: Duration = Duration::from_secs(10);
+
+impl Chosen {
+    /// Gets description and signature, and does not give up before `patience` is over.
+    pub(super) fn download(&self, patience: Duration) -> Result<(String, String), Failure> {
+        let url = format!("http://{}/generations/{}/generation.json", self.server, self.generation);
+        let begun = Instant::now();
+        let mut backoff = Backoff::default();
+        loop {
+            let error = match Self::download_once(&url) {
+                Ok(both) => return Ok(both),
+                Err(error) => error,
+            };
+            let left = patience.saturating_sub(begun.elapsed());
+            if let Some(failure) = self.hopeless(&error, left, patience) {
+                return Err(failure);
+            }
+            let delay = backoff.next_delay(crate::backoff::random()).min(left);
+            console::say(&format!("rookery: {error}; trying again in {:.1} s", delay.as_secs_f64()));
+            std::thread::sleep(delay);
+        }
+    }
+
+    fn download_once(url: &str) -> Result<(String, String), HttpError> {
+        let json = http::get(url, MAX_JSON, TIMEOUT)?;
+        let signature = http::get(&format!("{url}.sig"), MAX_SIGNATURE, TIMEOUT)?;
+        // Bytes that are no text have no good signature either: what is replaced here makes verification fail.
+        Ok((String::from_utf8_lossy(&json).into_owned(), String::from_utf8_lossy(&signature).into_owned()))
+    }
+
+    fn hopeless(&self, error: &HttpError, left: Duration, patience: Duration) -> Option<Failure> {
+        if let HttpError::Status { status: 404, .. } = error {
+            let sentence =
+                format!("the server does not publish generation {} (any more); choose another", self.generation);
+            return Some(Failure::new(Exit::Unavailable, sentence));
+        }
+        (!error.is_temporary() || left.is_zero()).then(|| {
+            let waited = console::span(patience);
+            let sentence = format!("{error} (tried for {waited}); check the server and the cable, then boot again");
+            Failure::new(Exit::Unavailable, sentence)
+        })
+    }
+
+    /// Believes a description only if a trusted key signed exactly these bytes, it is the generation that was asked for, and
+    /// `init=` is one of its entries.
+    pub(super) fn verify(&self, json: String, signature: String, keys: &PublicKeys) -> Result<Signed, Distrust> {
+        let asked = &self.generation;
+        Document::Generation
+            .verify(json.as_bytes(), &signature, keys)
+            .map_err(|error| Distrust::Signature { generation: asked.clone(), cause: error.to_string() })?;
+        let generation = Generation::from_json(json.as_bytes())
+            .map_err(|error| Distrust::Content { generation: asked.clone(), cause: error.to_string() })?;
+        if generation.reference() != *asked {
+            return Err(Distrust::Other { asked: asked.clone(), given: generation.reference() });
+        }
+        if generation.entry_for(&self.init).is_none() {
+            return Err(Distrust::Init { generation: asked.clone(), init: self.init.clone() });
+        }
+        Ok(Signed { generation, json, signature, init: self.init.clone() })
+    }
+}
+
+impl Signed {
+    /// What must be here to run the chosen entry: the system, which the profile names, and the specialisation if one was chosen.
+    pub(super) fn toplevels(&self) -> Vec<StorePath> {
+        let mut wanted = vec![self.generation.system().toplevel.clone()];
+        let entry = self.generation.entry_for(&self.init).map(|entry| entry.toplevel.clone());
+        wanted.extend(entry.filter(|toplevel| *toplevel != wanted[0]));
+        wanted
+    }
+}

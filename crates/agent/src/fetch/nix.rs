@@ -1,0 +1,338 @@
+//! Drives the Nix that is bundled in the initrd. Our own transfer, when it comes, stands beside this module behind the same verb.
+
+use std::{
+    fs,
+    io::{self, BufRead as _, BufReader},
+    net::SocketAddrV4,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    sync::mpsc::{self, RecvTimeoutError},
+    time::{Duration, Instant},
+};
+
+use boot_model::StorePath;
+use nix_format::signature::PublicKeys;
+
+use super::{nix_log::Display, store::Store};
+use crate::{Exit, Failure, console, machine::failed};
+
+/// A Nix that is ready to bring paths into one store from one server.
+pub(super) struct Nix<'a> {
+    program: PathBuf,
+    store: &'a Store,
+    configuration: PathBuf,
+    home: PathBuf,
+}
+
+/// Why an attempt did not succeed.
+#[derive(Debug)]
+pub(super) struct Trouble {
+    pub(super) kind: TroubleKind,
+    /// What Nix said of it.
+    pub(super) cause: String,
+}
+
+/// What may be done about it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum TroubleKind {
+    /// Try again later, until patience ends.
+    Unreachable,
+    /// The server gives something else than was signed, or not all of it; perhaps only this time.
+    Content,
+    /// The server gives what no trusted key has signed.
+    Signature,
+    /// The database must be set aside first.
+    Database,
+    /// The disk is full.
+    Space,
+    /// Nix itself does not work.
+    Program,
+}
+
+/// Asking the local database, or for the version.
+const QUERY_PATIENCE: Duration = Duration::from_secs(120);
+const TICK: Duration = Duration::from_millis(200);
+
+impl<'a> Nix<'a> {
+    /// Writes Nix's configuration. Keys come from the initrd only; the server's address may come from anybody.
+    pub(super) fn prepare(
+        program: &Path,
+        store: &'a Store,
+        run: &Path,
+        server: SocketAddrV4,
+        keys: &PublicKeys,
+    ) -> Result<Self, Failure> {
+        let (configuration, home) = (run.join("nix"), run.join("home"));
+        let nix = Self { program: program.to_owned(), store, configuration, home };
+        let version = nix.version()?;
+        let write = || -> io::Result<()> {
+            fs::create_dir_all(&nix.configuration)?;
+            // A fresh home for each run: what Nix remembers of a cache's narinfos must not outlive what the server has.
+            match fs::remove_dir_all(&nix.home) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => fs::create_dir_all(&nix.home)?,
+            }
+            fs::write(nix.configuration.join("nix.conf"), settings(version, server, keys))
+        };
+        write().map_err(|error| failed("preparing Nix in", run, &error, "is /run writable?"))?;
+        Ok(nix)
+    }
+
+    /// Are all these paths and everything below them registered, and there? Asks only the local database and disk.
+    pub(super) fn has_closures(&self, toplevels: &[StorePath]) -> bool {
+        let mut command = self.command();
+        command.args(["--query", "--requisites"]).args(toplevels.iter().map(StorePath::as_str));
+        let Ok(paths) = output(command) else { return false };
+        // A dangling link is a store path too.
+        !paths.is_empty() && paths.lines().all(|path| self.store.below_root(path).symlink_metadata().is_ok())
+    }
+
+    /// One attempt to make these paths and everything below them valid.
+    pub(super) fn realise(
+        &self,
+        toplevels: &[StorePath],
+        patience: Duration,
+        progress: &mut Display<'_>,
+    ) -> Result<(), Trouble> {
+        let broken = |error: io::Error| Trouble {
+            kind: TroubleKind::Program,
+            cause: format!("{}: {error}", self.program.display()),
+        };
+        let mut command = self.command();
+        command.arg("--realise").args(toplevels.iter().map(StorePath::as_str)).args(["--log-format", "internal-json"]);
+        let mut child =
+            command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().map_err(broken)?;
+        let (sender, lines) = mpsc::channel();
+        let stderr = child.stderr.take();
+        let reader = std::thread::spawn(move || {
+            let lines = stderr.into_iter().flat_map(|stderr| BufReader::new(stderr).split(b'\n'));
+            // Ends with the process, or with the receiver.
+            lines.map_while(Result::ok).try_for_each(|line| sender.send(line)).ok();
+        });
+        let mut forward = Instant::now();
+        progress.begin_attempt();
+        loop {
+            match lines.recv_timeout(TICK) {
+                Ok(line) => {
+                    if progress.line(&String::from_utf8_lossy(&line)) {
+                        forward = Instant::now();
+                    }
+                }
+                Err(RecvTimeoutError::Timeout) if forward.elapsed() > patience => {
+                    child.kill().map_err(broken)?;
+                    child.wait().map_err(broken)?;
+                    let cause = format!("nothing arrived for {}", console::span(patience));
+                    return Err(Trouble { kind: TroubleKind::Unreachable, cause });
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => break,
+            }
+            progress.tick();
+        }
+        let status = child.wait().map_err(broken)?;
+        let _ = reader.join();
+        if status.success() { Ok(()) } else { Err(Trouble::of(progress.messages(), &status.to_string())) }
+    }
+
+    /// Major and minor version.
+    fn version(&self) -> Result<(u32, u32), Failure> {
+        let unusable = |cause: String| {
+            let sentence = format!("{}: {cause}; put a working Nix into the initrd", self.program.display());
+            Failure::new(Exit::Failure, sentence)
+        };
+        let mut command = self.command();
+        command.arg("--version");
+        let text = output(command).map_err(|error| unusable(error.to_string()))?;
+        parse_version(&text).ok_or_else(|| unusable(format!("its version {text:?} is not understood")))
+    }
+
+    fn command(&self) -> Command {
+        let mut command = Command::new(&self.program);
+        command
+            .env("NIX_REMOTE", format!("local?root={}", self.store.root().display()))
+            .env("NIX_CONF_DIR", &self.configuration)
+            .env("NIX_USER_CONF_FILES", "")
+            .env("HOME", &self.home)
+            .env("XDG_CACHE_HOME", self.home.join("cache"))
+            .env_remove("NIX_CONFIG")
+            .env_remove("NIX_PATH");
+        command
+    }
+}
+
+impl Trouble {
+    /// Nix tells everything in words only. The texts are those of 2.8 to 2.34.
+    fn of(messages: &[String], status: &str) -> Self {
+        let said = |texts: &[&str]| messages.iter().rev().find(|m| texts.iter().any(|text| m.contains(text))).cloned();
+        let unknown = || messages.last().cloned().unwrap_or_else(|| format!("Nix ended with {status}"));
+        let table: [(TroubleKind, &[&str]); 6] = [
+            (
+                TroubleKind::Database,
+                &["schema' is corrupt", "database disk image is malformed", "file is not a database"],
+            ),
+            (TroubleKind::Space, &["No space left on device", "database or disk is full"]),
+            (
+                TroubleKind::Signature,
+                &["not signed by any of the keys", "lacks a signature by a trusted key", "lacks a valid signature"],
+            ),
+            (TroubleKind::Unreachable, &["unable to download", "error: opening a connection"]),
+            (
+                TroubleKind::Content,
+                &[
+                    "hash mismatch",
+                    "does not exist in binary cache",
+                    "NAR ",
+                    "compress",
+                    "zstd",
+                    "don't know how to build",
+                ],
+            ),
+            (TroubleKind::Program, &["error while loading shared libraries", "home directory"]),
+        ];
+        let found = table.iter().find_map(|(kind, texts)| Some((*kind, said(texts)?)));
+        let (kind, cause) = found.unwrap_or_else(|| (TroubleKind::Content, unknown()));
+        Self { kind, cause }
+    }
+
+    pub(super) fn into_failure(self, patience: Duration) -> Failure {
+        let cause = self.cause;
+        let (exit, sentence) = match self.kind {
+            TroubleKind::Unreachable => {
+                let waited = console::span(patience);
+                (
+                    Exit::Unavailable,
+                    format!("{cause}; nothing arrived for {waited}: check the server and the cable, then boot again"),
+                )
+            }
+            TroubleKind::Content => {
+                (Exit::Failure, format!("{cause}; run `rookery verify` on the server, then boot again"))
+            }
+            TroubleKind::Signature => (
+                Exit::Refused,
+                format!("{cause}; publish with the key that is in the initrd, or put the new key into it"),
+            ),
+            TroubleKind::Database => (Exit::Failure, format!("{cause}; the disk may be failing")),
+            TroubleKind::Space => (
+                Exit::Failure,
+                format!("the client's disk is full ({cause}); make the store's partition larger in the layout spec"),
+            ),
+            TroubleKind::Program => (Exit::Failure, format!("{cause}; put a working Nix into the initrd")),
+        };
+        Failure::new(exit, sentence)
+    }
+}
+
+/// The reasons stand in docs/boot-flow.md; what matters most: a path is registered only after its files are on the medium.
+fn settings(version: (u32, u32), server: SocketAddrV4, keys: &PublicKeys) -> String {
+    let keys: Vec<String> = keys.iter().map(ToString::to_string).collect();
+    // The settings exist since 2.0 and 2.25; an unknown one would be warned about.
+    let durable = if version >= (2, 25) { "fsync-store-paths" } else { "sync-before-registering" };
+    let parallel = if version >= (2, 16) { "max-substitution-jobs = 16\n" } else { "" };
+    format!(
+        "substituters = http://{server}\n\
+         trusted-public-keys = {}\n\
+         require-sigs = true\n\
+         {durable} = true\n\
+         fsync-metadata = true\n\
+         build-users-group =\n\
+         max-jobs = 0\n\
+         fallback = false\n\
+         sandbox = false\n\
+         connect-timeout = 5\n\
+         stalled-download-timeout = 15\n\
+         download-attempts = 5\n\
+         narinfo-cache-negative-ttl = 0\n\
+         {parallel}",
+        keys.join(" "),
+    )
+}
+
+/// `nix-store (Nix) 2.8.0`, with whatever a distribution puts behind it.
+fn parse_version(text: &str) -> Option<(u32, u32)> {
+    let version = text.lines().find(|line| line.contains("(Nix"))?.split_whitespace().last()?;
+    let mut numbers = version.split(|c: char| !c.is_ascii_digit()).map(str::parse);
+    Some((numbers.next()?.ok()?, numbers.next()?.ok()?))
+}
+
+/// What a short command prints, if it succeeds in time.
+fn output(mut command: Command) -> io::Result<String> {
+    let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn()?;
+    let stdout = child.stdout.take();
+    let reader = std::thread::spawn(move || stdout.map(io::read_to_string).unwrap_or_else(|| Ok(String::new())));
+    let begun = Instant::now();
+    let status = loop {
+        match child.try_wait()? {
+            Some(status) => break status,
+            None if begun.elapsed() > QUERY_PATIENCE => {
+                child.kill()?;
+                child.wait()?;
+                return Err(io::Error::new(io::ErrorKind::TimedOut, "it did not answer"));
+            }
+            None => std::thread::sleep(Duration::from_millis(10)),
+        }
+    };
+    let text = reader.join().map_err(|_| io::Error::other("its output could not be read"))??;
+    if status.success() { Ok(text) } else { Err(io::Error::other(status.to_string())) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_of_several_distributions() {
+        let table = [
+            ("nix-store (Nix) 2.8.0\n", Some((2, 8))),
+            ("nix-store (Nix) 2.26.3+1", Some((2, 26))),
+            ("nix-store (Nix) 2.35pre20260101_abc", Some((2, 35))),
+            ("nix-store (Lix, like Nix) 2.93.0", None),
+            ("", None),
+        ];
+        for (text, expected) in table {
+            assert_eq!(parse_version(text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn settings_fit_the_version() {
+        let keys: PublicKeys = "lab-1:PUAXw+hDiVqStwqnTRt+vJyYLM8uxJaMwM1V8Sr0Zgw=".parse().unwrap();
+        let server = "10.77.0.1:8080".parse().unwrap();
+        let old = settings((2, 8), server, &keys);
+        assert!(old.contains("sync-before-registering = true\n") && !old.contains("fsync-store-paths"));
+        assert!(!old.contains("max-substitution-jobs"));
+        let new = settings((2, 26), server, &keys);
+        assert!(new.contains("fsync-store-paths = true\n") && !new.contains("sync-before-registering"));
+        assert!(new.contains("trusted-public-keys = lab-1:PUAXw+hDiVqStwqnTRt+vJyYLM8uxJaMwM1V8Sr0Zgw=\n"));
+    }
+
+    #[test]
+    fn trouble_is_recognised_by_what_nix_said() {
+        let failed = "error: build of '/nix/store/x' failed";
+        let table: [(&[&str], TroubleKind, &str); 6] = [
+            (
+                &[
+                    "warning: unable to download 'http://s/nix-cache-info': Couldn't connect",
+                    "don't know how to build these paths:",
+                    failed,
+                ],
+                TroubleKind::Unreachable,
+                "Couldn't connect",
+            ),
+            (&["error: hash mismatch importing path 'x'", failed], TroubleKind::Content, "hash mismatch"),
+            (
+                &["warning: the substitute for 'x' is not signed by any of the keys", failed],
+                TroubleKind::Signature,
+                "not signed",
+            ),
+            (&["error: '/m/nix/var/nix/db/schema' is corrupt"], TroubleKind::Database, "corrupt"),
+            (&["error: writing to file: No space left on device", failed], TroubleKind::Space, "No space"),
+            (&[failed], TroubleKind::Content, "build of"),
+        ];
+        for (messages, kind, cause) in table {
+            let messages: Vec<String> = messages.iter().map(ToString::to_string).collect();
+            let trouble = Trouble::of(&messages, "exit status: 1");
+            assert_eq!(trouble.kind, kind, "{messages:?}");
+            assert!(trouble.cause.contains(cause), "{trouble:?}");
+        }
+    }
+}
