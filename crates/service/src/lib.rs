@@ -1,5 +1,5 @@
 //! The shell around every service, the same for all: command line, logging, signals, readiness, watchdog, inherited sockets,
-//! exit codes and the event writer.
+//! exit codes, the event writer and files opened beneath one directory.
 //!
 //! It knows nothing of DHCP, TFTP or Nix. A service's `main` is one call of [`main`] with its command-line type; its long-running part is
 //! a future given to [`run`], which ends when its [`Process`] says so.
@@ -10,6 +10,7 @@ mod logging;
 mod process;
 
 pub mod activation;
+pub mod confined;
 pub mod notify;
 
 use std::ffi::OsString;
