@@ -7,10 +7,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use service::confined::{OpenError, Root};
 use tftp_engine::{Agreed, ErrorCode, FileName, Limits, Outcome, Packet, ReadRequest, Stats};
 
 use crate::admission::{Admissions, ErrorBudget};
-use crate::root::{OpenError, Root};
 use crate::source::Source;
 use crate::wire::LARGEST_DATAGRAM;
 

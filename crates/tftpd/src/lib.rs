@@ -11,12 +11,12 @@
 mod admission;
 mod desk;
 pub mod get;
-mod root;
+mod program;
 mod server;
 mod source;
 mod transfer;
 mod wire;
 
 pub use desk::{Bounds, Counts, Desk, Ended, Record, Resolve};
-pub use root::{OpenError, Root};
+pub use program::Program;
 pub use server::serve;
