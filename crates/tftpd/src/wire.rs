@@ -171,12 +171,20 @@ fn receive(socket: &UdpSocket) -> io::Result<Knock> {
     let message = recvmsg::<SockaddrIn>(fd, &mut pieces, Some(&mut control), MsgFlags::MSG_DONTWAIT)?;
     let client = message.address.ok_or(Errno::EAFNOSUPPORT)?;
     let local = message.cmsgs()?.find_map(|control| match control {
-        // The header's destination may be a broadcast address; this is the interface's own then.
-        ControlMessageOwned::Ipv4PacketInfo(info) => Some(Ipv4Addr::from(info.ipi_spec_dst.s_addr.to_ne_bytes())),
+        ControlMessageOwned::Ipv4PacketInfo(info) => local_address(&info),
         _ => None,
     });
     let (length, local) = (message.bytes, local.ok_or(Errno::EAFNOSUPPORT)?);
     Ok(Knock { bytes: buffer[..length].to_vec(), client: SocketAddrV4::new(client.ip(), client.port()), local })
+}
+
+/// Which of our addresses was asked.
+fn local_address(info: &nix::libc::in_pktinfo) -> Option<Ipv4Addr> {
+    let [own, destination] =
+        [info.ipi_spec_dst, info.ipi_addr].map(|address| Ipv4Addr::from(address.s_addr.to_ne_bytes()));
+    // The header's destination may be a broadcast address; `own` is the interface's then. But it is only filled in for
+    // what arrived after IP_PKTINFO was set: not for a request that waited in a socket of systemd's.
+    [own, destination].into_iter().find(|address| !address.is_unspecified() && !address.is_broadcast())
 }
 
 /// One for each thread, not for each of a thousand transfers: filled, sent and forgotten.
