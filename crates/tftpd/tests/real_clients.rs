@@ -90,7 +90,8 @@ fn curl() {
     fetches(
         "curl",
         &[
-            (0, "-sS -o TO tftp://HOST:PORT/file", " tsize=0 blksize=512 timeout=6"),
+            // curl takes "tsize 0" in an OACK for an error, so an empty file only works without options.
+            (0, "-sS --tftp-no-options -o TO tftp://HOST:PORT/file", ""),
             (1_000_000, "-sS --tftp-blksize 1468 -o TO tftp://HOST:PORT/file", " tsize=1000000 blksize=1468 timeout=6"),
             (MANY_BLOCKS, "-sS --tftp-no-options -o TO tftp://HOST:PORT/file", ""),
         ],
