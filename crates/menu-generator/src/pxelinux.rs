@@ -1,0 +1,136 @@
+//! Menus for PXELINUX's `vesamenu.c32`.
+//!
+//! Its configuration has no quoting: a value is the rest of its line, so no value may hold a line's end, and none can. A line of more
+//! than 4095 bytes would be cut and its rest read as directives; the longest here is a command line of at most 2047
+//! (syslinux com32/menu/readconfig.c, MAX_LINE).
+
+use std::fmt::Write;
+
+use crate::display::{COLUMNS, fold};
+use crate::{Action, Item, Menu};
+
+/// A caret makes the character after it a hotkey and cannot be escaped.
+const AVOID: &[(char, &str)] = &[('^', "")];
+
+/// The look. 800x600 has 98 columns and 36 rows of text; where the card cannot do it, vesamenu falls back to a text screen of 80 by
+/// 25, and a margin of 6 still leaves room for `42  2026-11-20  NixOS 26.05.20261118.abc1234  Linux 6.12.58 *`.
+///
+/// Colours are #aarrggbb, the alpha value first; the ANSI column is for the text screen.
+const LOOK: &str = "\
+MENU RESOLUTION 800 600
+MENU BACKGROUND #ff10202e
+MENU MARGIN 6
+MENU VSHIFT 2
+MENU ROWS 18
+MENU TABMSGROW 24
+MENU TIMEOUTROW 26
+MENU HELPMSGROW 29
+MENU HELPMSGENDROW 33
+MENU COLOR screen 37;40 #ffb8c7d1 #00000000 none
+MENU COLOR border 36;40 #ff3d6480 #00000000 none
+MENU COLOR title 1;36;40 #ff8fd3ff #00000000 none
+MENU COLOR unsel 37;40 #ffd7e1e8 #00000000 none
+MENU COLOR sel 7;37;40 #ff10202e #ff8fd3ff none
+MENU COLOR scrollbar 36;40 #ff8fd3ff #00000000 none
+MENU COLOR tabmsg 37;40 #ff7f95a3 #00000000 none
+MENU COLOR timeout_msg 37;40 #ffb8c7d1 #00000000 none
+MENU COLOR timeout 1;37;40 #ffffffff #00000000 none
+MENU COLOR help 37;40 #ff9fb3c0 #00000000 none
+MENU COLOR disabled 37;40 #ffd7e1e8 #00000000 none
+MENU NOTABMSG Arrow keys choose, Enter boots.
+MENU AUTOBOOT Boots in # second{,s}; any key stops the clock.
+MENU CLEAR
+";
+
+pub(crate) fn head(heading: &str) -> String {
+    // ALLOWOPTIONS 0: no editing of command lines at the keyboard. NOESCAPE is left alone: with it, a site without vesamenu.c32
+    // would make its clients ask for that file without a pause (ldlinux.c, enter_cmdline).
+    format!(
+        "# Written by rookery-menu-generator: changes here are lost.\nUI vesamenu.c32\nPROMPT 0\nALLOWOPTIONS 0\n\
+         MENU TITLE {}\n",
+        text(heading)
+    )
+}
+
+pub(crate) fn body(menu: &Menu) -> String {
+    let mut out = LOOK.to_owned();
+    if menu.timeout_seconds > 0 {
+        line(&mut out, format_args!("TIMEOUT {}", u32::from(menu.timeout_seconds) * 10));
+    }
+    entries(&mut out, menu, "");
+    out
+}
+
+/// The entries of a menu; `path` is where it hangs, so that the ids of its notes are its own.
+fn entries(out: &mut String, menu: &Menu, path: &str) {
+    for (index, note) in menu.notes.iter().enumerate() {
+        line(out, format_args!("LABEL note-{path}{index}\n  MENU LABEL {}\n  MENU DISABLE", text(note)));
+    }
+    if !menu.notes.is_empty() {
+        line(out, format_args!("MENU SEPARATOR"));
+    }
+    for (index, item) in menu.items.iter().enumerate() {
+        // What is no generation stands apart from those above.
+        let boots = |item: &Item| matches!(item.action, Action::Boot(_));
+        if index > 0 && boots(&menu.items[index - 1]) && !boots(item) {
+            line(out, format_args!("MENU SEPARATOR"));
+        }
+        match &item.action {
+            Action::Submenu(submenu) => submenu_entry(out, item, submenu, menu.default == Some(index)),
+            action => entry(out, item, action, menu.default == Some(index)),
+        }
+    }
+}
+
+fn entry(out: &mut String, item: &Item, action: &Action, default: bool) {
+    line(out, format_args!("LABEL {}", item.id));
+    // Leading blanks of a value are lost; this directive is how the column of numbers stays straight.
+    let indent = item.label.len() - item.label.trim_start().len();
+    if indent > 0 {
+        line(out, format_args!("  MENU INDENT {indent}"));
+    }
+    line(out, format_args!("  MENU LABEL {}", text(&item.label)));
+    if default {
+        line(out, format_args!("  MENU DEFAULT"));
+    }
+    match action {
+        // IPAPPEND 2: BOOTIF=, the booting card. Stage 1 and the agent go on with that one.
+        Action::Boot(boot) => line(
+            out,
+            format_args!(
+                "  KERNEL {}\n  INITRD {}\n  APPEND {}\n  IPAPPEND 2",
+                boot.kernel, boot.initrd, boot.command_line
+            ),
+        ),
+        Action::LocalDisk => line(out, format_args!("  LOCALBOOT 0")),
+        // `~` is the configuration that the loader found (com32/menu/readconfig.c, parse_one_config).
+        Action::LookAgain => line(out, format_args!("  COM32 vesamenu.c32\n  APPEND ~")),
+        Action::Submenu(_) => {}
+    }
+    if !item.detail.is_empty() {
+        line(out, format_args!("  TEXT HELP"));
+        for (word, detail) in &item.detail {
+            // The word in front is why no text of others can be the line that ends the help.
+            line(out, format_args!("      {word:<10} {}", fold(detail, &[], COLUMNS)));
+        }
+        line(out, format_args!("  ENDTEXT"));
+    }
+}
+
+fn submenu_entry(out: &mut String, item: &Item, submenu: &Menu, default: bool) {
+    line(out, format_args!("MENU BEGIN {}\n  MENU LABEL {}", item.id, text(&item.label)));
+    line(out, format_args!("  MENU TITLE {}", text(&submenu.heading)));
+    if default {
+        line(out, format_args!("  MENU DEFAULT"));
+    }
+    entries(out, submenu, &format!("{}-", item.id));
+    line(out, format_args!("MENU SEPARATOR\nLABEL back-{}\n  MENU LABEL Back\n  MENU EXIT\nMENU END", item.id));
+}
+
+fn text(text: &str) -> String {
+    fold(text, AVOID, COLUMNS)
+}
+
+fn line(out: &mut String, text: std::fmt::Arguments<'_>) {
+    writeln!(out, "{text}").expect("a String takes all that is written to it");
+}

@@ -1,0 +1,105 @@
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use config::{Config, Hosts};
+use generations::{Layout, Snapshot};
+use service::{Failure, Process};
+use tokio::sync::watch;
+use tracing::{error, info, warn};
+
+use crate::{LeftOut, SetError, Stored, render, store};
+
+/// How long after a set that could not be stored it is tried again, if nothing happens before.
+const RETRY: Duration = Duration::from_secs(10);
+
+/// Keeps the menus in step with what is published and with the hosts, until told to stop.
+///
+/// Ready once the first set stands. A later set that cannot be stored leaves the last one in force, is logged once and tried again.
+///
+/// # Errors
+/// If the generations cannot be watched or the first set cannot be stored.
+pub async fn serve(config: Config, file: PathBuf, process: Process) -> Result<(), Failure> {
+    let layout = Layout::new(&config.state_directory);
+    let (snapshots, mut changed) = watch::channel(Arc::new(Snapshot::default()));
+    let (first, _watch) = generations::watch(layout.clone(), move |snapshot| {
+        snapshots.send_replace(Arc::clone(snapshot));
+    })?;
+    let hosts = config.hosts.clone();
+    let mut generator =
+        Generator { config, file, layout, hosts, snapshot: Arc::default(), left_out: BTreeSet::new(), failing: false };
+    generator.take(first);
+    let files = generator.publish()?;
+    process.ready(&format!("{files} menus stand"));
+
+    let stopped = process.stopped();
+    tokio::pin!(stopped);
+    let mut reloads = process.reloads();
+    loop {
+        let failing = generator.failing;
+        tokio::select! {
+            () = &mut stopped => return Ok(()),
+            Ok(()) = changed.changed() => generator.take(Arc::clone(&changed.borrow_and_update())),
+            Ok(()) = reloads.changed() => generator.reload_hosts(),
+            () = tokio::time::sleep(RETRY), if failing => {}
+        }
+        // Tens of milliseconds of files and one sync, and nobody else has business on this thread.
+        tokio::task::block_in_place(|| generator.publish_or_keep());
+    }
+}
+
+struct Generator {
+    config: Config,
+    file: PathBuf,
+    layout: Layout,
+    hosts: Hosts,
+    snapshot: Arc<Snapshot>,
+    /// What has been logged as left out and still is.
+    left_out: BTreeSet<LeftOut>,
+    /// Whether the last set could not be stored.
+    failing: bool,
+}
+
+impl Generator {
+    fn take(&mut self, snapshot: Arc<Snapshot>) {
+        for problem in snapshot.new_problems(&self.snapshot) {
+            warn!(path = %problem.path.display(), reason = problem.reason, "left out of the menus");
+        }
+        self.snapshot = snapshot;
+    }
+
+    fn reload_hosts(&mut self) {
+        match self.config.reload_hosts(&self.file) {
+            Ok(hosts) => self.hosts = hosts,
+            Err(error) => error!(%error, "the hosts could not be read again; the old ones stay"),
+        }
+    }
+
+    /// Renders and stores a set; the number of its files.
+    fn publish(&mut self) -> Result<usize, SetError> {
+        let began = Instant::now();
+        let rendered = render(&self.config, &self.hosts, &self.snapshot);
+        for left_out in rendered.left_out.difference(&self.left_out) {
+            warn!(reason = %left_out, "an entry is left out of the menus");
+        }
+        self.left_out = rendered.left_out;
+        let files = rendered.files.len();
+        if let Stored::New(set) = store(&self.layout, &rendered.files)? {
+            let milliseconds = began.elapsed().as_millis() as u64;
+            info!(set, files, milliseconds, "new menus are in force");
+        }
+        Ok(files)
+    }
+
+    fn publish_or_keep(&mut self) {
+        match self.publish() {
+            Ok(_) => self.failing = false,
+            Err(error) => {
+                if !std::mem::replace(&mut self.failing, true) {
+                    error!(%error, "the last good menus stay");
+                }
+            }
+        }
+    }
+}
