@@ -90,17 +90,16 @@ async fn run(config: Config, inherited: Vec<UdpSocket>, process: Process) -> Res
     let layout = Layout::new(&config.state_directory);
     let current = Arc::new(RwLock::new(Arc::new(Snapshot::default())));
     let follow = Arc::clone(&current);
-    let (first, watch) = generations::watch(layout.clone(), move |snapshot| {
-        *follow.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(snapshot);
-    })
-    .map_err(|error| Failure::runtime(format!("watching {}: {error}", layout.generations().display())))?;
-    {
-        // The watch may have been faster with the next one.
+    let watch = {
+        // Held until the first snapshot stands, so that the watch's next one can only come after it.
         let mut current = current.write().unwrap_or_else(PoisonError::into_inner);
-        if **current == Snapshot::default() {
-            *current = first;
-        }
-    }
+        let (first, watch) = generations::watch(layout.clone(), move |snapshot| {
+            *follow.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(snapshot);
+        })
+        .map_err(|error| Failure::runtime(format!("watching {}: {error}", layout.generations().display())))?;
+        *current = first;
+        watch
+    };
     let events = EventWriter::new(layout.events("tftpd"));
     let desk = Arc::new(Desk::new(
         Root::new(layout.root()),
