@@ -1,8 +1,6 @@
 //! Mirroring a directory of Nix profiles, so that stock Nix tools drive the room.
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::time::{Duration, Instant};
@@ -84,9 +82,11 @@ impl Follower<'_> {
         wakes: &Receiver<Wake>,
         mut on_pass: impl FnMut(Result<Pass, PublishError>),
     ) {
-        let mut watch = Watch::default();
+        let mut watched = None;
         loop {
-            watch.arm(&self.profiles, hints);
+            // The old watch goes only when the new one stands.
+            let fresh = watch(&self.profiles, hints).ok();
+            drop(std::mem::replace(&mut watched, fresh));
             on_pass(self.pass());
             if !rest(wakes) {
                 return;
@@ -183,25 +183,8 @@ impl Follower<'_> {
     }
 }
 
-/// A watch on a directory that may come later or be replaced.
-#[derive(Default)]
-struct Watch {
-    watched: Option<(u64, u64)>,
-    watcher: Option<RecommendedWatcher>,
-}
-
-impl Watch {
-    /// Watches the directory that has the name now. What fails here is found by the next rescan.
-    fn arm(&mut self, directory: &Path, hints: &Sender<Wake>) {
-        let identity = fs::metadata(directory).ok().map(|metadata| (metadata.dev(), metadata.ino()));
-        if identity.is_some() && identity == self.watched {
-            return;
-        }
-        self.watcher = watch(directory, hints).ok();
-        self.watched = self.watcher.as_ref().and(identity);
-    }
-}
-
+/// Watches the directory that has the name now, and its parent, in which it may appear or be replaced. What can't be watched is
+/// found by the next rescan.
 fn watch(directory: &Path, hints: &Sender<Wake>) -> notify::Result<RecommendedWatcher> {
     let hints = hints.clone();
     let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
@@ -211,7 +194,9 @@ fn watch(directory: &Path, hints: &Sender<Wake>) -> notify::Result<RecommendedWa
             let _ = hints.send(Wake::Hint);
         }
     })?;
-    watcher.watch(directory, RecursiveMode::NonRecursive)?;
+    for path in [Some(directory), directory.parent()].into_iter().flatten().filter(|path| path.is_dir()) {
+        watcher.watch(path, RecursiveMode::NonRecursive)?;
+    }
     Ok(watcher)
 }
 

@@ -24,6 +24,11 @@ mod system;
 mod verify;
 mod walk;
 
+// Shared with the integration tests: a store that stock Nix made.
+#[cfg(test)]
+#[path = "../tests/support/mod.rs"]
+mod support;
+
 pub use durable::WriteError;
 pub use follow::{Follower, Pass, Wake};
 pub use lock::LockError;

@@ -201,7 +201,9 @@ impl Publisher<'_> {
         let wanted = numbered(number);
         match ids.into_iter().find(|id| id.number() == number && *id != wanted.id) {
             // A profile may use a number again: its earlier owner is removed when this one stands.
-            Some(taken) if *source == Source::Manual => Err(PublishError::NumberTaken { role: request.role.clone(), number, taken }),
+            Some(taken) if *source == Source::Manual => {
+                Err(PublishError::NumberTaken { role: request.role.clone(), number, taken })
+            }
             _ => Ok(wanted),
         }
     }

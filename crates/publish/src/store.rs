@@ -252,4 +252,29 @@ mod tests {
         assert!(matches!(store.path(root.path()), Err(StoreError::NotInStore(_))));
         assert!(matches!(store.path(&Path::new(A).join("boot")), Err(StoreError::NotInStore(_))));
     }
+
+    #[test]
+    fn the_database_and_the_command_line_agree() {
+        let test = crate::support::TestStore::new();
+        let roots = [test.system("one"), test.system("two")];
+        let database = database::closure(&test.root().join("nix/var/nix/db/db.sqlite"), &roots);
+        let mut database = database.unwrap().unwrap();
+        let mut command = command::closure(Some(&test.root()), &roots).unwrap();
+        for closure in [&mut database, &mut command] {
+            closure.sort_by(|a, b| a.path.cmp(&b.path));
+        }
+        assert_eq!(database, command);
+        assert_eq!(database.len(), 6, "kernel and initrd are shared");
+        let missing = command::closure(Some(&test.root()), &[crate::support::store_path("none")]).unwrap_err();
+        assert!(missing.contains("is not valid"), "{missing}");
+    }
+
+    #[test]
+    fn without_a_database_and_without_help_both_reasons_are_told() {
+        let directory = tempfile::tempdir().unwrap();
+        fs::write(directory.path().join("nix"), "not a directory").unwrap();
+        let path = crate::support::store_path("none");
+        let refused = Store::at(directory.path()).closure(&[path]).unwrap_err().to_string();
+        assert!(refused.contains("cannot be read (unable to open") && refused.contains("does not help: "), "{refused}");
+    }
 }

@@ -52,3 +52,50 @@ fn write_node<W: Write>(node: NodeWriter<'_, W>, path: &Path) -> Result<Written,
 fn is_executable(metadata: &Metadata) -> bool {
     metadata.permissions().mode() & 0o100 != 0
 }
+
+#[cfg(test)]
+mod tests {
+    use std::ffi::OsStr;
+    use std::os::unix::fs::symlink;
+    use std::os::unix::net::UnixListener;
+
+    use super::*;
+    use crate::support::TestStore;
+
+    /// `nix-store --dump` is the oracle.
+    #[test]
+    fn the_same_bytes_as_nix() {
+        let test = TestStore::new();
+        let tree = test.file("tree");
+        fs::create_dir_all(tree.join("a/empty")).unwrap();
+        // Names whose order by bytes isn't the order of paths or of letters.
+        for name in ["a.b", "a-b", "ab", "B", "zä", "a b", "~"] {
+            fs::write(tree.join(name), name.repeat(name.len())).unwrap();
+        }
+        fs::write(tree.join(OsStr::from_bytes(b"not-utf-8-\xff")), "x").unwrap();
+        fs::write(tree.join("a/none"), "").unwrap();
+        fs::write(tree.join("large"), vec![7; 3 << 20]).unwrap();
+        for (name, mode) in [("owner", 0o700), ("group", 0o610), ("all", 0o555)] {
+            fs::write(tree.join(name), name).unwrap();
+            fs::set_permissions(tree.join(name), fs::Permissions::from_mode(mode)).unwrap();
+        }
+        symlink("/nowhere", tree.join("link")).unwrap();
+        symlink("a", tree.join("directory-link")).unwrap();
+
+        for path in [tree.clone(), tree.join("a/none"), tree.join("all"), tree.join("link")] {
+            let mut nar = Vec::new();
+            let listing = write_nar(&path, &mut nar).unwrap();
+            let expected = test.nix("nix-store", &["--dump", path.to_str().unwrap()]).stdout;
+            assert!(nar == expected, "{}", path.display());
+            assert_eq!(listing.nar_size, nar.len() as u64);
+        }
+    }
+
+    #[test]
+    fn what_no_archive_can_hold() {
+        let directory = tempfile::tempdir().unwrap();
+        let _socket = UnixListener::bind(directory.path().join("socket")).unwrap();
+        let refused = write_nar(directory.path(), io::sink()).unwrap_err().to_string();
+        assert!(refused.ends_with("socket is neither a file nor a directory nor a symbolic link"), "{refused}");
+    }
+}

@@ -1,0 +1,108 @@
+//! The contract's first rule: killed at any point, readers see the last good state, and the next run carries on.
+
+mod support;
+
+use std::fs;
+use std::io::{self, Write as _};
+use std::os::unix::process::ExitStatusExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use boot_model::{StorePath, Timestamp};
+use generations::{Layout, Snapshot, scan};
+use nix::sys::signal::{Signal, raise};
+use nix_format::signature::{PublicKeys, SecretKey};
+use publish::{DEFAULT_LEVEL, Event, Publisher, Request, Store, all_generations, verify};
+use support::TestStore;
+
+const NEVER: usize = usize::MAX;
+
+/// Publishes in a process of its own, which kills itself at one of the moments that the publisher reports.
+fn publish(test: &TestStore, toplevel: &StorePath, moment: usize) -> ExitStatus {
+    let mut child = Command::new(std::env::current_exe().unwrap())
+        .args(["victim", "--exact", "--ignored", "--quiet"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    let job = format!("{} {} {toplevel} {moment}", test.state().display(), test.root().display());
+    child.stdin.take().unwrap().write_all(job.as_bytes()).unwrap();
+    child.wait().unwrap()
+}
+
+#[test]
+#[ignore = "the process that killed_at_every_moment starts; its job comes on standard input"]
+fn victim() {
+    let job = io::read_to_string(io::stdin()).unwrap();
+    let [state, root, toplevel, moment] = job.split(' ').collect::<Vec<_>>()[..] else { panic!("no job: {job:?}") };
+    let (layout, store, moment) = (Layout::new(state), Store::at(root), moment.parse::<usize>().unwrap());
+    let passed = AtomicUsize::new(0);
+    let report = |event: Event<'_>| {
+        let counts = matches!(event, Event::Persisted(_) | Event::Packed { .. });
+        if counts && passed.fetch_add(1, Ordering::SeqCst) == moment {
+            raise(Signal::SIGKILL).unwrap();
+        }
+    };
+    let keys = [key()];
+    let publisher = Publisher { layout: &layout, store: &store, keys: &keys, level: DEFAULT_LEVEL, report: &report };
+    let date = Timestamp::from_unix_millis(0);
+    let toplevel = toplevel.parse().unwrap();
+    publisher.publish(&Request { role: "lab".parse().unwrap(), toplevel, number: None, date }).unwrap();
+}
+
+fn key() -> SecretKey {
+    SecretKey::from_seed("site-1".parse().unwrap(), &[1; 32])
+}
+
+/// What readers see: numbers, highest first, and the default's. Every byte of it is right.
+fn seen(layout: &Layout) -> (Vec<u32>, u32) {
+    let snapshot = scan(layout, &Snapshot::default()).unwrap();
+    assert_eq!(snapshot.problems, []);
+    let role = &snapshot.roles[&"lab".parse().unwrap()];
+    let numbers = role.generations.iter().map(|p| p.generation.id.number()).collect();
+    let keys = PublicKeys::new(vec![key().public_key()]);
+    let findings = verify(layout, &all_generations(layout, None).unwrap(), &keys, |_| {});
+    assert_eq!(findings, []);
+    (numbers, role.default_generation().unwrap().generation.id.number())
+}
+
+fn leftovers(directory: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(directory).unwrap().flatten() {
+        if entry.file_name().as_encoded_bytes().starts_with(b".staging-") {
+            found.push(entry.path());
+        } else if entry.file_type().unwrap().is_dir() {
+            found.extend(leftovers(&entry.path()));
+        }
+    }
+    found
+}
+
+#[test]
+fn killed_at_every_moment() {
+    let mut moments = 0;
+    loop {
+        let test = TestStore::new();
+        let layout = Layout::new(test.state());
+        let (one, two) = (test.system("one"), test.system("two"));
+        assert!(publish(&test, &one, NEVER).success());
+        assert_eq!(seen(&layout), (vec![1], 1));
+
+        let status = publish(&test, &two, moments);
+        if status.success() {
+            break;
+        }
+        assert_eq!(status.signal(), Some(9), "moment {moments}");
+        let after = seen(&layout);
+        let last_good = [(vec![1], 1), (vec![2, 1], 1), (vec![2, 1], 2)];
+        assert!(last_good.contains(&after), "moment {moments}: {after:?}");
+
+        assert!(publish(&test, &two, NEVER).success(), "moment {moments}");
+        assert_eq!(seen(&layout), (vec![2, 1], 2), "moment {moments}");
+        assert_eq!(leftovers(&test.state()), [] as [PathBuf; 0], "moment {moments}");
+        moments += 1;
+    }
+    // Two packs and their narinfos, the cache, the source, boot files, manifest, description, name, default.
+    assert!(moments >= 11, "only {moments} moments were tried");
+}
