@@ -1,1 +1,35 @@
-//! (to be written)
+//! `rookery-nar-cache`: menus, loaders, kernels, initrds, generations and the packs of their closures by HTTP, and the
+//! clients' reports of themselves.
+//!
+//! The promise: only regular files beneath the state directory that the table of served names knows leave this machine; a body
+//! is whole or the connection is cut, never padded or silently short; a stranger can make the service hold, send and log
+//! only a bounded amount; a response keeps the file it opened, whatever is published or removed meanwhile.
+//!
+//! HTTP/1.0 and 1.1 with a `Content-Length` always, written with capitals: GRUB under UEFI HTTP boot takes a file for empty whose
+//! headers are in lower case (rhboot/grub2 PR 216). Deliberately not here: chunked coding, compression on the way (packs are
+//! compressed already, and Nix resumes only what has no `Content-Encoding`), redirects, TLS, uploads, directory
+//! listings, and knowing what lies where in the state directory (`generations`).
+
+mod blob;
+mod body;
+mod check;
+mod delivery;
+mod desk;
+mod explain;
+mod leases;
+mod name;
+mod patient;
+mod program;
+mod publication;
+mod rate;
+mod refusal;
+mod reply;
+mod report;
+mod selection;
+mod server;
+
+pub use desk::{Counts, Desk};
+pub use leases::Leases;
+pub use program::Program;
+pub use publication::Publication;
+pub use server::{Bounds, serve};

@@ -1,0 +1,188 @@
+//! What all requests share, and the way from a request to its response.
+
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::Instant;
+
+use boot_model::MacAddr;
+use generations::{Layout, Served, ServedNames};
+use hyper::body::{Bytes, Incoming};
+use hyper::http::request::Parts;
+use hyper::{Method, Request, Response};
+use service::EventWriter;
+use service::confined::Root;
+use tokio::sync::watch;
+use tokio::task::spawn_blocking;
+use tracing::debug;
+
+use crate::blob::{Blob, ETag, Reader};
+use crate::body::Body;
+use crate::leases::Leases;
+use crate::name;
+use crate::rate::Rate;
+use crate::refusal::Refusal;
+use crate::reply::{Reply, Sent};
+use crate::report;
+use crate::selection::Selection;
+
+/// What all requests share.
+#[derive(Debug)]
+pub struct Desk {
+    root: Root,
+    names: watch::Receiver<Arc<ServedNames>>,
+    leases: Leases,
+    pub(crate) events: EventWriter,
+    pub(crate) error_events: Rate,
+    pub(crate) reports: Rate,
+    pub(crate) counts: Counts,
+}
+
+/// Counts since the start. What strangers can cause is counted here and logged at debug at most.
+#[derive(Debug, Default)]
+pub struct Counts {
+    /// Responses that were sent whole, reports not counted.
+    pub complete: AtomicU64,
+    /// Responses that the client or the network cut.
+    pub cut: AtomicU64,
+    /// Requests answered with an error.
+    pub refused: AtomicU64,
+    /// Bytes of bodies that the network took.
+    pub bytes: AtomicU64,
+    /// Reports taken.
+    pub reports: AtomicU64,
+    /// Reports about a machine that the sender's address is not leased to.
+    pub strangers: AtomicU64,
+    /// Connections closed at once because their address had too many.
+    pub crowded: AtomicU64,
+}
+
+/// The two ends of a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Ends {
+    /// The client's address.
+    pub(crate) client: Ipv4Addr,
+    /// Our address that the client asked.
+    pub(crate) server: Ipv4Addr,
+}
+
+/// A file found for a request, opened, its first bytes read.
+#[derive(Debug)]
+pub(crate) struct Found {
+    pub(crate) served: Served,
+    pub(crate) len: u64,
+    pub(crate) etag: ETag,
+    pub(crate) selection: Selection,
+    pub(crate) first: Bytes,
+    pub(crate) rest: Option<Reader>,
+}
+
+impl Desk {
+    /// Serves what `names` holds at each moment, from the state directory with this layout.
+    pub fn new(layout: &Layout, names: watch::Receiver<Arc<ServedNames>>) -> Self {
+        Self {
+            root: Root::new(layout.root()),
+            names,
+            leases: Leases::new(layout),
+            events: EventWriter::new(layout.events("nar-cache")),
+            error_events: Rate::new(ERROR_EVENTS),
+            reports: Rate::new(REPORTS),
+            counts: Counts::default(),
+        }
+    }
+
+    /// The counts since the start.
+    pub const fn counts(&self) -> &Counts {
+        &self.counts
+    }
+
+    /// Answers one request.
+    pub(crate) async fn answer(self: Arc<Self>, ends: Ends, request: Request<Incoming>) -> Response<Body> {
+        let began = Instant::now();
+        let (head, body) = request.into_parts();
+        let name = name::decode(head.uri.path());
+        let path = name.as_deref().map_or_else(|_| "/".to_owned(), event_path);
+        let is_head = head.method == Method::HEAD;
+        let (mac, reply) = match (&head.method, head.uri.path()) {
+            (&Method::POST, report::PATH) => {
+                let mac = self.clone().mac(ends.client).await;
+                (mac, report::take(&self, ends.client, mac, body).await.map(|()| Reply::Taken))
+            }
+            (_, report::PATH) => (self.clone().mac(ends.client).await, Err(Refusal::Method { allow: "POST" })),
+            (&Method::GET | &Method::HEAD, _) => self.clone().look_up(ends, name, head).await,
+            _ => (self.clone().mac(ends.client).await, Err(Refusal::Method { allow: "GET, HEAD" })),
+        };
+        let reply = reply.unwrap_or_else(|refusal| {
+            debug!(client = %ends.client, path, %refusal, "request refused");
+            Reply::Refused(refusal)
+        });
+        let sent = Sent { desk: self, began, address: ends.client, mac, path };
+        reply.into_response(is_head, sent)
+    }
+
+    async fn mac(self: Arc<Self>, client: Ipv4Addr) -> Option<MacAddr> {
+        // A thread that panicked knows no machine.
+        spawn_blocking(move || self.leases.mac_at(client, service::unix_millis())).await.unwrap_or_default()
+    }
+
+    async fn look_up(
+        self: Arc<Self>,
+        ends: Ends,
+        name: Result<String, Refusal>,
+        head: Parts,
+    ) -> (Option<MacAddr>, Result<Reply, Refusal>) {
+        let found = spawn_blocking(move || {
+            let mac = self.leases.mac_at(ends.client, service::unix_millis());
+            (mac, name.and_then(|name| self.find(ends, mac, &name, &head)))
+        });
+        match found.await {
+            Ok((mac, found)) => (mac, found.map(|found| Reply::Found(Box::new(found)))),
+            Err(error) => (None, Err(error.into())),
+        }
+    }
+
+    /// Everything that touches the file before the first byte can leave. It blocks.
+    fn find(&self, ends: Ends, mac: Option<MacAddr>, name: &str, head: &Parts) -> Result<Found, Refusal> {
+        let names = Arc::clone(&self.names.borrow());
+        let served = names.resolve(name, ends.server, mac)?;
+        let blob = Blob::open(&self.root, &served)?;
+        let (len, etag) = (blob.len, blob.etag.clone());
+        // Ranges are for GET alone (RFC 9110 §14.2).
+        let (selection, range) = match (Selection::of(&head.headers, &etag, len), head.method == Method::HEAD) {
+            (Selection::NotModified, _) => (Selection::NotModified, None),
+            (_, true) => (Selection::Whole, None),
+            (Selection::Whole, false) => (Selection::Whole, Some(0..len)),
+            (Selection::Part(range), false) => (Selection::Part(range.clone()), Some(range)),
+            (Selection::Unsatisfiable, false) => return Err(Refusal::Unsatisfiable { len }),
+        };
+        let path = blob.path.clone();
+        let at = |source| Refusal::Read { path, source };
+        let (first, rest) = match range {
+            Some(range) => {
+                let start = || {
+                    let mut reader = blob.read(range)?;
+                    Ok((reader.chunk()?, Some(reader)))
+                };
+                start().map_err(at)?
+            }
+            None => (Bytes::new(), None),
+        };
+        Ok(Found { served, len, etag, selection, first, rest })
+    }
+}
+
+/// The path as events carry it: one form for each served name. Of a client's own words only plain ones are kept, and not many.
+fn event_path(name: &str) -> String {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b"._-+?=/".contains(&b);
+    if name.len() > 256 || !name.bytes().all(plain) {
+        return "/".to_owned();
+    }
+    let parts: Vec<&str> = name.split('/').filter(|part| !part.is_empty()).collect();
+    format!("/{}", parts.join("/"))
+}
+
+/// Events about refused requests, per address in ten seconds: pxelinux looks for a dozen menus that are not there.
+const ERROR_EVENTS: u32 = 100;
+
+/// Reports, per address in ten seconds: each step of a boot, and a fetch's progress.
+const REPORTS: u32 = 100;
