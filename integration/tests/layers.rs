@@ -30,7 +30,8 @@ const LAYERS: [(&str, Kind, &[&str]); 16] = [
     ("dhcpd", Kind::Binary, &["boot-model", "dhcp-engine", "generations", "config", "service"]),
     ("tftpd", Kind::Binary, &["boot-model", "tftp-engine", "generations", "config", "service"]),
     ("menu-generator", Kind::Binary, &["boot-model", "generations", "config", "service"]),
-    ("nar-cache", Kind::Binary, &["boot-model", "nix-format", "generations", "config", "service"]),
+    // the lease file is read with the code that wrote it
+    ("nar-cache", Kind::Binary, &["boot-model", "nix-format", "dhcp-engine", "generations", "config", "service"]),
     // in the initrd every dependency is paid for by each client at each boot
     ("agent", Kind::Binary, &["boot-model", "nix-format", "disk-layout"]),
     ("rookery", Kind::Binary, &["boot-model", "nix-format", "generations", "publish", "config", "service"]),
