@@ -3,11 +3,13 @@
 //! Written under a hidden name beside the target, synced, renamed. What is dropped before it is placed is removed; what a
 //! killed process leaves is found by its prefix and removed by the next run, which holds the lock.
 
-use std::fs::{self, DirBuilder, File};
+use std::fs::{self, File, Permissions};
 use std::io::{self, Write as _};
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
+use nix::errno::Errno;
+use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
 use thiserror::Error;
 
 /// What all unfinished files and directories of the publisher begin with.
@@ -40,7 +42,11 @@ impl StagedFile {
     pub(crate) fn create(directory: &Path, name: &str) -> Result<Self, WriteError> {
         let path = directory.join(format!("{PREFIX}{name}"));
         let file = File::create(&path).map_err(|error| WriteError::new("create", &path, error))?;
-        Ok(Self { path, file, placed: false })
+        let staged = Self { path, file, placed: false };
+        // Services of other users read it, whatever the umask of the shell that publishes.
+        let readable = staged.file.set_permissions(Permissions::from_mode(0o644));
+        readable.map_err(|error| WriteError::new("make readable", &staged.path, error))?;
+        Ok(staged)
     }
 
     pub(crate) fn file(&self) -> &File {
@@ -92,14 +98,22 @@ impl StagedDirectory {
     /// step, so that no reader ever finds neither.
     pub(crate) fn place(mut self, target: &Path) -> Result<(), WriteError> {
         sync_directory(&self.path)?;
-        let flags =
-            if target.exists() { nix::fcntl::RenameFlags::RENAME_EXCHANGE } else { nix::fcntl::RenameFlags::empty() };
-        nix::fcntl::renameat2(nix::fcntl::AT_FDCWD, &self.path, nix::fcntl::AT_FDCWD, target, flags)
-            .map_err(|errno| WriteError::new("rename a finished directory to", target, errno.into()))?;
-        sync_parent(target)?;
-        // After an exchange the old directory has the staged name, and goes.
-        self.placed = flags.is_empty();
-        Ok(())
+        if !(target.exists() && self.exchange(target)?) {
+            fs::rename(&self.path, target)
+                .map_err(|error| WriteError::new("rename a finished directory to", target, error))?;
+            self.placed = true;
+        }
+        sync_parent(target)
+    }
+
+    /// Afterwards the old directory has the staged name, and goes with it. False: the file system can't do that (ZFS before
+    /// 2.2), and the old directory was removed.
+    fn exchange(&self, target: &Path) -> Result<bool, WriteError> {
+        match renameat2(AT_FDCWD, &self.path, AT_FDCWD, target, RenameFlags::RENAME_EXCHANGE) {
+            Ok(()) => Ok(true),
+            Err(Errno::EINVAL) => remove_directory(target).map(|()| false),
+            Err(errno) => Err(WriteError::new("replace the directory", target, errno.into())),
+        }
     }
 }
 
@@ -195,12 +209,11 @@ fn sync_parent(path: &Path) -> Result<(), WriteError> {
 }
 
 fn make_directory(path: &Path) -> Result<(), WriteError> {
-    match DirBuilder::new().mode(0o755).create(path) {
-        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
-            Err(WriteError::new("create the directory", path, error))
-        }
-        _ => Ok(()),
-    }
+    let made = match fs::create_dir(path) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(()),
+        made => made.and_then(|()| fs::set_permissions(path, Permissions::from_mode(0o755))),
+    };
+    made.map_err(|error| WriteError::new("create the directory", path, error))
 }
 
 fn advice(error: &io::Error) -> &'static str {
@@ -210,5 +223,42 @@ fn advice(error: &io::Error) -> &'static str {
         }
         io::ErrorKind::PermissionDenied => "; run it as the user who owns the state directory",
         _ => "",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_placed_leaves_nothing() {
+        let directory = tempfile::tempdir().unwrap();
+        drop(StagedFile::create(directory.path(), "file").unwrap());
+        drop(StagedDirectory::create(directory.path(), "directory").unwrap());
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn a_directory_takes_the_place_of_another() {
+        let directory = tempfile::tempdir().unwrap();
+        let target = directory.path().join("target");
+        for text in ["one", "two"] {
+            let staged = StagedDirectory::create(directory.path(), "new").unwrap();
+            write_file(&staged.path().join("text"), text.as_bytes()).unwrap();
+            staged.place(&target).unwrap();
+            assert_eq!(fs::read_to_string(target.join("text")).unwrap(), text);
+        }
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn what_a_killed_run_left_is_removed_and_nothing_else() {
+        let directory = tempfile::tempdir().unwrap();
+        fs::create_dir_all(directory.path().join(".staging-x/boot")).unwrap();
+        fs::write(directory.path().join(".staging-y"), "").unwrap();
+        fs::write(directory.path().join(".lock"), "").unwrap();
+        remove_leftovers(directory.path()).unwrap();
+        let left: Vec<_> = fs::read_dir(directory.path()).unwrap().flatten().map(|entry| entry.file_name()).collect();
+        assert_eq!(left, [".lock"]);
     }
 }

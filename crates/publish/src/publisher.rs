@@ -171,13 +171,13 @@ impl Publisher<'_> {
         check_command_lines(&system, &generation)?;
         let manifest = self.pack(&system)?;
 
-        let role = self.layout.role(&request.role);
         durable::remove_leftovers(&self.layout.generations())?;
+        let stage = self.stage(request, &generation, system, &manifest)?;
+        let role = self.layout.role(&request.role);
         durable::make_directories(&role)?;
         durable::remove_leftovers(&role)?;
         source.claim(self.layout, &request.role)?;
         (self.report)(Event::Persisted(&self.layout.source(&request.role)));
-        let stage = self.stage(&role, request, &generation, system, &manifest)?;
         stage.place(&target)?;
         (self.report)(Event::Persisted(&target));
         Ok(Outcome { generation, new: true })
@@ -222,20 +222,21 @@ impl Publisher<'_> {
 
     fn stage(
         &self,
-        role: &Path,
         request: &Request,
         generation: &GenerationRef,
         system: System,
         manifest: &closure::Closure,
     ) -> Result<Stage, PublishError> {
-        let mut stage = Stage::create(role, &generation.id.to_string())?;
+        // Beside the roles: no role appears before its first generation is whole.
+        let generations = self.layout.generations();
+        let mut stage = Stage::create(&generations, &format!("{}-{}", generation.role, generation.id))?;
         let entries = system
             .entries
             .into_iter()
             .map(|entry| self.stage_entry(&mut stage, entry))
             .collect::<Result<Vec<_>, PublishError>>()?;
         stage.add_closure(&manifest.to_string())?;
-        (self.report)(Event::Persisted(role));
+        (self.report)(Event::Persisted(&generations));
         let totals = Closure {
             paths: manifest.paths().len() as u64,
             nar_size: manifest.nar_size(),
@@ -246,7 +247,7 @@ impl Publisher<'_> {
             Generation::new(generation.clone(), request.date, system.architecture, entries, totals, files)?;
         let json = description.to_json();
         stage.add_description(&json, &Document::Generation.sign(&json, self.keys))?;
-        (self.report)(Event::Persisted(role));
+        (self.report)(Event::Persisted(&generations));
         Ok(stage)
     }
 

@@ -15,10 +15,11 @@ use crate::lock::{Lock, LockError};
 use crate::source::{Source, SourceError};
 
 /// Changes the defaults and removes generations, under the publishers' lock.
-#[derive(Debug)]
 pub struct Roles<'a> {
     /// The state directory.
     pub layout: &'a Layout,
+    /// Called if another process holds the lock, before waiting for it: that one may be publishing for minutes.
+    pub waiting: &'a dyn Fn(),
 }
 
 /// A role can't be read or changed.
@@ -124,7 +125,7 @@ impl Roles<'_> {
     /// # Errors
     /// If it isn't published, or the role follows profiles: then the profile's own link decides.
     pub fn set_default(&self, generation: &GenerationRef) -> Result<(), RoleError> {
-        let _lock = Lock::acquire(self.layout, || ())?;
+        let _lock = Lock::acquire(self.layout, self.waiting)?;
         Source::Manual.check(self.layout, &generation.role)?;
         read_generation(self.layout, generation)?;
         point_default(self.layout, generation)
@@ -135,7 +136,7 @@ impl Roles<'_> {
     /// # Errors
     /// If there is none older, or the role follows profiles.
     pub fn rollback(&self, role: &RoleName) -> Result<GenerationRef, RoleError> {
-        let _lock = Lock::acquire(self.layout, || ())?;
+        let _lock = Lock::acquire(self.layout, self.waiting)?;
         Source::Manual.check(self.layout, role)?;
         let ids = published_ids(self.layout, role)?;
         let current = default_of(self.layout, role).or_else(|| ids.first().copied());
@@ -153,7 +154,7 @@ impl Roles<'_> {
     /// # Errors
     /// If it isn't published, is the default of a role that has others, or would come back from its profile.
     pub fn remove(&self, generation: &GenerationRef) -> Result<(), RoleError> {
-        let _lock = Lock::acquire(self.layout, || ())?;
+        let _lock = Lock::acquire(self.layout, self.waiting)?;
         let ids = published_ids(self.layout, &generation.role)?;
         if !ids.contains(&generation.id) {
             return Err(RoleError::Unknown(generation.clone()));

@@ -21,8 +21,8 @@ pub(crate) struct Stage {
 }
 
 impl Stage {
-    pub(crate) fn create(role: &Path, name: &str) -> Result<Self, WriteError> {
-        let directory = StagedDirectory::create(role, name)?;
+    pub(crate) fn create(parent: &Path, name: &str) -> Result<Self, WriteError> {
+        let directory = StagedDirectory::create(parent, name)?;
         durable::make_directories(&directory.path().join(Layout::BOOT_NAME))?;
         Ok(Self { directory, files: BTreeMap::new(), copied: BTreeMap::new() })
     }

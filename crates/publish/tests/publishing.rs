@@ -1,4 +1,5 @@
 //! What is on disk after a system was published, and what publishing again does.
+#![allow(clippy::unwrap_used, reason = "a test may fail by it")]
 
 mod support;
 
@@ -66,7 +67,7 @@ impl Site {
     }
 
     fn assert_sound(&self, generation: &GenerationRef) {
-        assert_eq!(verify(&self.layout, &[generation.clone()], &self.public_keys(), |_| {}), []);
+        assert_eq!(verify(&self.layout, std::slice::from_ref(generation), &self.public_keys(), |_| {}), []);
     }
 }
 
@@ -102,7 +103,7 @@ fn the_newest_again_only_moves_the_default() {
     site.test.system("two");
     let one = site.publish("one").unwrap().generation;
     let two = site.publish("two").unwrap().generation;
-    Roles { layout: &site.layout }.rollback(&"lab".parse().unwrap()).unwrap();
+    Roles { layout: &site.layout, waiting: &|| () }.rollback(&"lab".parse().unwrap()).unwrap();
     assert_eq!(site.published(), (vec![two.id.to_string(), one.id.to_string()], one.id.to_string()));
 
     assert_eq!(site.publish("two").unwrap(), Outcome { generation: two.clone(), new: false });
@@ -150,7 +151,7 @@ fn a_damaged_generation_is_replaced_and_a_damaged_pack_made_again() {
     let pack = site.layout.cache().join(&closure.paths()[0].url);
     fs::write(directory.join(Layout::CLOSURE_NAME), "torn").unwrap();
     fs::write(&pack, "torn").unwrap();
-    let findings = verify(&site.layout, &[generation.clone()], &site.public_keys(), |_| {});
+    let findings = verify(&site.layout, std::slice::from_ref(&generation), &site.public_keys(), |_| {});
     assert_eq!(findings[0].path, directory.join(Layout::CLOSURE_NAME));
 
     assert!(site.publish("one").unwrap().new);
@@ -168,7 +169,7 @@ fn verify_names_each_file_that_changed() {
     let mut bytes = fs::read(&pack).unwrap();
     *bytes.last_mut().unwrap() ^= 1;
     fs::write(&pack, bytes).unwrap();
-    let findings = verify(&site.layout, &[generation.clone()], &site.public_keys(), |_| {});
+    let findings = verify(&site.layout, std::slice::from_ref(&generation), &site.public_keys(), |_| {});
     assert_eq!(findings.len(), 1, "{findings:?}");
     assert_eq!(findings[0].path, pack);
 
@@ -202,7 +203,7 @@ fn the_default_is_kept_and_the_last_generation_takes_the_role_along() {
     let site = Site::new();
     site.test.system("one");
     site.test.system("two");
-    let roles = Roles { layout: &site.layout };
+    let roles = Roles { layout: &site.layout, waiting: &|| () };
     let one = site.publish("one").unwrap().generation;
     let two = site.publish("two").unwrap().generation;
     assert!(roles.remove(&two).unwrap_err().to_string().contains("is what the room boots unasked"));

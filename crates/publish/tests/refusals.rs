@@ -1,4 +1,5 @@
 //! Systems that must not reach a menu: each is refused with a message that says what to do, and leaves nothing visible.
+#![allow(clippy::unwrap_used, reason = "a test may fail by it")]
 
 mod support;
 

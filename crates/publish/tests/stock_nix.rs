@@ -1,4 +1,5 @@
 //! Stock Nix takes what was published from the cache as it lies there.
+#![allow(clippy::unwrap_used, reason = "a test may fail by it")]
 
 mod support;
 

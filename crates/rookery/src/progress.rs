@@ -32,8 +32,8 @@ impl Progress {
     }
 
     pub(crate) fn hear(&self, event: Event<'_>) {
-        if matches!(event, Event::Waiting) {
-            eprintln!("another rookery is publishing; waiting for it to finish");
+        if event == Event::Waiting {
+            waiting();
         }
         if !self.shown {
             return;
@@ -57,6 +57,11 @@ impl Progress {
             eprint!("\r\x1b[K");
         }
     }
+}
+
+/// Says why nothing happens.
+pub(crate) fn waiting() {
+    eprintln!("rookery: another process is publishing; waiting for it to finish");
 }
 
 impl State {

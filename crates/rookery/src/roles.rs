@@ -4,21 +4,22 @@ use serde_json::json;
 use service::Failure;
 
 use crate::output::Output;
+use crate::progress;
 use crate::site::Site;
 
 pub(crate) fn rollback(site: &Site, output: Output, role: &RoleName) -> Result<(), Failure> {
-    let generation = Roles { layout: &site.layout }.rollback(role)?;
+    let generation = Roles { layout: &site.layout, waiting: &progress::waiting }.rollback(role)?;
     output.answer(|| format!("{role} boots {generation} from now on"), || json!({ "default": generation }))
 }
 
 pub(crate) fn set_default(site: &Site, output: Output, role: &RoleName, generation: &str) -> Result<(), Failure> {
     let generation = site.generation_of(role, generation)?;
-    Roles { layout: &site.layout }.set_default(&generation)?;
+    Roles { layout: &site.layout, waiting: &progress::waiting }.set_default(&generation)?;
     output.answer(|| format!("{role} boots {generation} from now on"), || json!({ "default": generation }))
 }
 
 pub(crate) fn remove(site: &Site, output: Output, generation: &str) -> Result<(), Failure> {
     let generation = site.generation(generation)?;
-    Roles { layout: &site.layout }.remove(&generation)?;
+    Roles { layout: &site.layout, waiting: &progress::waiting }.remove(&generation)?;
     output.answer(|| format!("removed {generation}"), || json!({ "removed": generation }))
 }

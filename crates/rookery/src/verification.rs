@@ -1,3 +1,5 @@
+use std::io::{self, IsTerminal as _};
+
 use boot_model::GenerationRef;
 use serde_json::json;
 use service::Failure;
@@ -14,7 +16,12 @@ pub(crate) fn verify(site: &Site, output: Output, what: Option<&str>) -> Result<
         )));
     }
     let generations = chosen(site, what)?;
-    let findings = publish::verify(&site.layout, &generations, &keys, |_| {});
+    let shown = !output.json && io::stderr().is_terminal();
+    let findings = publish::verify(&site.layout, &generations, &keys, |generation| {
+        if shown {
+            eprintln!("checking {generation}");
+        }
+    });
     let text = || {
         let mut text: String =
             findings.iter().map(|finding| format!("{}: {}\n", finding.path.display(), finding.problem)).collect();

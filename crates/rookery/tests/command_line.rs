@@ -1,4 +1,5 @@
 //! The program as an admin runs it: exit code and text, both.
+#![allow(clippy::unwrap_used, reason = "a test may fail by it")]
 
 #[path = "../../publish/tests/support/mod.rs"]
 mod support;
