@@ -141,7 +141,8 @@ impl<'a> Nix<'a> {
             Failure::new(Exit::Failure, sentence)
         };
         let mut command = self.command();
-        command.arg("--version");
+        // Even for this Nix opens the store, and the client's may be damaged.
+        command.arg("--version").env("NIX_REMOTE", "dummy://");
         let text = output(command).map_err(|error| unusable(error.to_string()))?;
         parse_version(&text).ok_or_else(|| unusable(format!("its version {text:?} is not understood")))
     }

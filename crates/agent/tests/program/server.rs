@@ -1,0 +1,119 @@
+//! A small HTTP server on loopback: files of a folder, and a place to report to. It can fail on purpose.
+
+use std::{
+    collections::HashMap,
+    fs,
+    io::{BufRead as _, BufReader, Read as _, Write as _},
+    net::{SocketAddr, TcpListener, TcpStream},
+    path::PathBuf,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use boot_model::report::Report;
+
+#[derive(Clone)]
+pub(crate) struct Server {
+    pub(crate) address: SocketAddr,
+    state: Arc<State>,
+}
+
+struct State {
+    root: PathBuf,
+    requests: Mutex<Vec<String>>,
+    reports: Mutex<Vec<Report>>,
+    /// So many connections are still to be closed without a word.
+    closing: AtomicUsize,
+    /// So many answers of more than a few kilobytes are still to be cut in the middle.
+    cutting: AtomicUsize,
+}
+
+impl Server {
+    pub(crate) fn start(root: PathBuf) -> Self {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+        let state = Arc::new(State {
+            root,
+            requests: Mutex::default(),
+            reports: Mutex::default(),
+            closing: AtomicUsize::new(0),
+            cutting: AtomicUsize::new(0),
+        });
+        let server = Self { address: listener.local_addr().unwrap(), state: Arc::clone(&state) };
+        std::thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                let state = Arc::clone(&state);
+                std::thread::spawn(move || state.serve(&stream));
+            }
+        });
+        server
+    }
+
+    pub(crate) fn close_connections(&self, count: usize) {
+        self.state.closing.store(count, Ordering::SeqCst);
+    }
+
+    pub(crate) fn cut_answers(&self, count: usize) {
+        self.state.cutting.store(count, Ordering::SeqCst);
+    }
+
+    /// Paths asked for since the last call, without reports.
+    pub(crate) fn requests(&self) -> Vec<String> {
+        std::mem::take(&mut *self.state.requests.lock().unwrap())
+    }
+
+    /// Reports since the last call.
+    pub(crate) fn reports(&self) -> Vec<Report> {
+        std::mem::take(&mut *self.state.reports.lock().unwrap())
+    }
+}
+
+impl State {
+    fn serve(&self, stream: &TcpStream) {
+        stream.set_nodelay(true).unwrap();
+        let mut reader = BufReader::new(stream);
+        if one_of(&self.closing) {
+            return;
+        }
+        while let Some((method, path, body)) = request(&mut reader) {
+            let answer = if method == "POST" {
+                self.reports.lock().unwrap().push(serde_json::from_slice(&body).expect("a report"));
+                Some(Vec::new())
+            } else {
+                self.requests.lock().unwrap().push(path.clone());
+                fs::read(self.root.join(path.trim_start_matches('/'))).ok()
+            };
+            let status = if answer.is_some() { "200 OK" } else { "404 Not Found" };
+            let content = answer.unwrap_or_default();
+            let mut bytes = format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\n\r\n", content.len()).into_bytes();
+            let cut = content.len() > 10_000 && one_of(&self.cutting);
+            bytes.extend(if cut { &content[..content.len() / 2] } else { &content[..] });
+            if (&*stream).write_all(&bytes).is_err() || cut {
+                return;
+            }
+        }
+    }
+}
+
+fn one_of(count: &AtomicUsize) -> bool {
+    count.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |count| count.checked_sub(1)).is_ok()
+}
+
+fn request(reader: &mut BufReader<&TcpStream>) -> Option<(String, String, Vec<u8>)> {
+    let mut line = String::new();
+    reader.read_line(&mut line).ok().filter(|read| *read > 0)?;
+    let mut words = line.split_whitespace();
+    let (method, path) = (words.next()?.to_owned(), words.next()?.to_owned());
+    let mut headers = HashMap::new();
+    loop {
+        let mut line = String::new();
+        reader.read_line(&mut line).ok()?;
+        let Some((name, value)) = line.trim().split_once(':') else { break };
+        headers.insert(name.to_ascii_lowercase(), value.trim().to_owned());
+    }
+    let length = headers.get("content-length").and_then(|length| length.parse().ok()).unwrap_or(0);
+    let mut body = vec![0; length];
+    reader.read_exact(&mut body).ok()?;
+    Some((method, path, body))
+}
