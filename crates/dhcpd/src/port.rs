@@ -1,0 +1,164 @@
+use std::io::{self, IoSlice, IoSliceMut};
+use std::mem;
+use std::net::{Ipv4Addr, SocketAddrV4, UdpSocket};
+use std::os::fd::{AsRawFd, OwnedFd};
+
+use boot_model::MacAddr;
+use dhcp_engine::Destination;
+use nix::net::if_::if_nametoindex;
+use nix::sys::socket::{
+    AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, SockaddrIn, recvmsg, sendmsg,
+    setsockopt, sockopt,
+};
+use socket2::{Domain, Protocol, Socket, Type};
+
+use crate::frame;
+
+/// The two sockets of one interface.
+#[derive(Debug)]
+pub struct Port {
+    interface: String,
+    index: u32,
+    udp: Socket,
+    /// A packet socket of protocol 0, which receives nothing.
+    link: OwnedFd,
+}
+
+/// A datagram that came in.
+#[derive(Debug)]
+pub(crate) struct Received {
+    pub(crate) payload: Vec<u8>,
+    pub(crate) source: SocketAddrV4,
+    /// What it was sent to: ours or a broadcast address.
+    pub(crate) destination: Ipv4Addr,
+}
+
+/// The longest message read. No client sends more; what is longer is cut by the kernel and then not read at all.
+const LONGEST: usize = 4096;
+
+/// A room that is switched on at once must fit while a disk takes its time. The kernel grants what `net.core.rmem_max` allows.
+const RECEIVE_BUFFER: usize = 4 * 1024 * 1024;
+
+/// Class selector 6, network control.
+const TOS: u32 = 0xc0;
+
+const SERVER_PORT: u16 = 67;
+
+impl Port {
+    /// Opens the interface's sockets. Needs CAP_NET_BIND_SERVICE and CAP_NET_RAW.
+    ///
+    /// Bound to its interface, the socket leaves port 67 of other interfaces to others (libvirt's dnsmasq on virbr0).
+    ///
+    /// # Errors
+    /// That the interface is not there, the port is taken on it, or a capability is missing.
+    pub fn open(interface: &str) -> io::Result<Self> {
+        let index = if_nametoindex(interface)?;
+        let udp = Socket::new(Domain::IPV4, Type::DGRAM.nonblocking(), Some(Protocol::UDP))?;
+        udp.bind_device(Some(interface.as_bytes()))?;
+        udp.set_reuse_address(true)?;
+        udp.set_broadcast(true)?;
+        udp.set_recv_buffer_size(RECEIVE_BUFFER)?;
+        udp.set_tos_v4(TOS)?;
+        setsockopt(&udp, sockopt::Ipv4PacketInfo, &true)?;
+        never_set_dont_fragment(&udp)?;
+        udp.bind(&SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, SERVER_PORT).into())?;
+        let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+        let link = nix::sys::socket::socket(AddressFamily::Packet, SockType::Datagram, flags, None)?;
+        Ok(Self { interface: interface.to_owned(), index, udp, link })
+    }
+
+    /// The interface's name.
+    pub fn interface(&self) -> &str {
+        &self.interface
+    }
+
+    /// A second handle of the receiving socket, for the reactor.
+    pub(crate) fn receiver(&self) -> io::Result<UdpSocket> {
+        Ok(self.udp.try_clone()?.into())
+    }
+
+    /// Takes one datagram, or says that it would block.
+    pub(crate) fn receive(&self) -> io::Result<Received> {
+        let mut payload = vec![0; LONGEST];
+        let mut control = nix::cmsg_space!(libc::in_pktinfo);
+        let mut buffers = [IoSliceMut::new(&mut payload)];
+        let message =
+            recvmsg::<SockaddrIn>(self.udp.as_raw_fd(), &mut buffers, Some(&mut control), MsgFlags::MSG_DONTWAIT)?;
+        let destination = message.cmsgs()?.find_map(|control| match control {
+            ControlMessageOwned::Ipv4PacketInfo(info) => Some(Ipv4Addr::from_bits(u32::from_be(info.ipi_addr.s_addr))),
+            _ => None,
+        });
+        let source = message.address.map_or(SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 0), Into::into);
+        let length = message.bytes;
+        payload.truncate(length);
+        Ok(Received { payload, source, destination: destination.unwrap_or(Ipv4Addr::BROADCAST) })
+    }
+
+    /// Sends a reply. It is gone or it is not: a full socket buffer is an error here, and the client asks again.
+    pub(crate) fn send(&self, reply: &[u8], from: Ipv4Addr, to: Destination) -> io::Result<()> {
+        match to {
+            Destination::Unicast(to) => self.send_udp(reply, from, to),
+            Destination::Broadcast => self.send_udp(reply, from, SocketAddrV4::new(Ipv4Addr::BROADCAST, 68)),
+            Destination::LinkLayer { mac, address } => self.send_frame(&frame::packet(from, address, reply), mac),
+        }
+    }
+
+    fn send_udp(&self, reply: &[u8], from: Ipv4Addr, to: SocketAddrV4) -> io::Result<()> {
+        // The source must be our address in the client's network, whatever else the interface has.
+        let info = libc::in_pktinfo {
+            ipi_ifindex: self.index as libc::c_int,
+            ipi_spec_dst: libc::in_addr { s_addr: from.to_bits().to_be() },
+            ipi_addr: libc::in_addr { s_addr: 0 },
+        };
+        let control = [ControlMessage::Ipv4PacketInfo(&info)];
+        let to = SockaddrIn::from(to);
+        sendmsg(self.udp.as_raw_fd(), &[IoSlice::new(reply)], &control, MsgFlags::MSG_DONTWAIT, Some(&to))?;
+        Ok(())
+    }
+
+    fn send_frame(&self, packet: &[u8], mac: MacAddr) -> io::Result<()> {
+        let mut hardware = [0; 8];
+        hardware[..6].copy_from_slice(&mac.bytes());
+        let to = libc::sockaddr_ll {
+            sll_family: libc::AF_PACKET as u16,
+            sll_protocol: (libc::ETH_P_IP as u16).to_be(),
+            sll_ifindex: self.index as libc::c_int,
+            sll_hatype: 0,
+            sll_pkttype: 0,
+            sll_halen: 6,
+            sll_addr: hardware,
+        };
+        // SAFETY: the buffer and the address live until the call returns, each is passed with its own size, and the descriptor is
+        // open for as long as `self` is. Neither nix nor socket2 can build this address.
+        #[allow(unsafe_code)]
+        let sent = unsafe {
+            libc::sendto(
+                self.link.as_raw_fd(),
+                packet.as_ptr().cast(),
+                packet.len(),
+                libc::MSG_DONTWAIT,
+                (&raw const to).cast(),
+                mem::size_of_val(&to) as libc::socklen_t,
+            )
+        };
+        if sent < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    }
+}
+
+/// Firmware cannot take part in path MTU discovery; a reply that a router must split is to be split.
+fn never_set_dont_fragment(socket: &Socket) -> io::Result<()> {
+    let value: libc::c_int = libc::IP_PMTUDISC_DONT;
+    // SAFETY: the value lives until the call returns and is passed with its size; the option takes an int. nix and socket2 do not
+    // have it.
+    #[allow(unsafe_code)]
+    let result = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::IPPROTO_IP,
+            libc::IP_MTU_DISCOVER,
+            (&raw const value).cast(),
+            mem::size_of_val(&value) as libc::socklen_t,
+        )
+    };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}

@@ -1,0 +1,266 @@
+//! A server and a client that share a cable.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{BufRead, BufReader};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixDatagram;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use tempfile::TempDir;
+
+/// What udhcpc renews on.
+pub(crate) const RENEW: Signal = Signal::SIGUSR1;
+/// What udhcpc releases on.
+pub(crate) const RELEASE: Signal = Signal::SIGUSR2;
+
+/// Only a hang is longer than this, however slow the machine is.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// What these tests need and is not there.
+pub(crate) fn missing() -> Option<String> {
+    if !nix::unistd::Uid::effective().is_root() {
+        return Some("network namespaces need root".to_owned());
+    }
+    let absent = |program: &&str| Command::new(program).arg("--help").stdin(Stdio::null()).output().is_err();
+    let program = ["ip", "udhcpc", "dhclient"].into_iter().find(absent)?;
+    Some(format!("{program} is not installed (Debian: iproute2, udhcpc, isc-dhcp-client)"))
+}
+
+/// Two namespaces, a veth pair, a state directory; all gone when dropped.
+pub(crate) struct Room {
+    name: String,
+    directory: TempDir,
+    server: Option<Child>,
+}
+
+impl Room {
+    /// `tag` tells rooms of one process apart.
+    pub(crate) fn new(tag: &str) -> Self {
+        let name = format!("dhcp{}{tag}", std::process::id());
+        let room = Self { name, directory: TempDir::new().unwrap(), server: None };
+        let (server, client) = (room.server_namespace(), room.client_namespace());
+        ip(&["netns", "add", &server]);
+        ip(&["netns", "add", &client]);
+        ip(&["-n", &server, "link", "add", "lan", "type", "veth", "peer", "name", "card", "netns", &client]);
+        ip(&["-n", &server, "addr", "add", "10.77.0.1/24", "dev", "lan"]);
+        ip(&["-n", &server, "link", "set", "lan", "up"]);
+        ip(&["-n", &server, "link", "set", "lo", "up"]);
+        room.change_client_mac("52:54:00:77:00:01");
+        let config = format!(
+            "state-directory = {:?}\n[[subnet]]\ninterface = \"lan\"\naddress = \"10.77.0.1/24\"\n\
+             pools = [\"10.77.0.100-10.77.0.199\"]\nlease-seconds = 3600\nunknown = {{ role = \"lab\" }}\n\
+             [[role]]\nname = \"lab\"\ntitle = \"Lab\"\n",
+            room.path("state")
+        );
+        fs::create_dir(room.path("state")).unwrap();
+        fs::write(room.path("rookery.toml"), config).unwrap();
+        room
+    }
+
+    /// Returns when the server has said that it is ready.
+    pub(crate) fn start_server(&mut self) {
+        let ready = self.path("notify");
+        let _ = fs::remove_file(&ready);
+        let socket = UnixDatagram::bind(&ready).unwrap();
+        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        let child = Command::new("ip")
+            .args(["netns", "exec", &self.server_namespace(), env!("CARGO_BIN_EXE_rookery-dhcpd"), "--config"])
+            .arg(self.path("rookery.toml"))
+            .env("NOTIFY_SOCKET", &ready)
+            .env("RUST_LOG", "debug")
+            .spawn()
+            .unwrap();
+        self.server = Some(child);
+        let mut message = [0; 200];
+        let length = socket.recv(&mut message).expect("the server says that it is ready");
+        assert!(message[..length].starts_with(b"READY=1"));
+    }
+
+    /// Power cut, as far as the process is concerned: `ip netns exec` has become the server.
+    pub(crate) fn kill_server(&mut self) {
+        let mut server = self.server.take().unwrap();
+        server.kill().unwrap();
+        server.wait().unwrap();
+    }
+
+    pub(crate) fn change_client_mac(&self, mac: &str) {
+        let client = self.client_namespace();
+        ip(&["-n", &client, "link", "set", "card", "down"]);
+        ip(&["-n", &client, "addr", "flush", "dev", "card"]);
+        ip(&["-n", &client, "link", "set", "card", "address", mac, "up"]);
+    }
+
+    /// The state that `leases --json` says an address is in.
+    pub(crate) fn state_of(&self, address: &str) -> String {
+        let output = Command::new(env!("CARGO_BIN_EXE_rookery-dhcpd"))
+            .arg("--config")
+            .arg(self.path("rookery.toml"))
+            .args(["leases", "--json"])
+            .output()
+            .unwrap();
+        assert!(output.status.success());
+        let rows: Vec<serde_json::Value> = serde_json::from_slice(&output.stdout).unwrap();
+        let row = rows.iter().find(|row| row["address"] == address);
+        row.map_or("unknown", |row| row["state"].as_str().unwrap()).to_owned()
+    }
+
+    pub(crate) fn events(&self) -> String {
+        fs::read_to_string(self.path("state/events/dhcpd/events.jsonl")).unwrap_or_default()
+    }
+
+    /// Waits for a line of events: what a client sends last has no answer that could be waited for.
+    pub(crate) fn wait_for_event(&self, text: &str) {
+        let begun = Instant::now();
+        while !self.events().contains(text) {
+            assert!(begun.elapsed() < PATIENCE, "no event says {text:?}:\n{}", self.events());
+            thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    pub(crate) fn forge_dhclient_lease(&self, from: &str, to: &str) {
+        let path = self.path("dhclient.leases");
+        let text = fs::read_to_string(&path).unwrap();
+        assert!(text.contains(from));
+        fs::write(&path, text.replace(from, to)).unwrap();
+    }
+
+    pub(crate) fn release_with_dhclient(&self) {
+        let script = self.script("released", "exit 0");
+        let status = self.dhclient_command(&script).arg("-r").arg("card").status().unwrap();
+        assert!(status.success());
+    }
+
+    fn dhclient_command(&self, script: &Path) -> Command {
+        let mut command = Command::new("ip");
+        command.args(["netns", "exec", &self.client_namespace(), "dhclient", "-4", "-1", "-cf", "/dev/null"]);
+        command.arg("-lf").arg(self.path("dhclient.leases")).arg("-pf").arg(self.path("dhclient.pid"));
+        command.arg("-sf").arg(script);
+        command
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    fn server_namespace(&self) -> String {
+        format!("{}s", self.name)
+    }
+
+    fn client_namespace(&self) -> String {
+        format!("{}c", self.name)
+    }
+
+    fn script(&self, name: &str, body: &str) -> PathBuf {
+        let path = self.path(name);
+        fs::write(&path, format!("#!/bin/sh\n{body}\n")).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+        path
+    }
+}
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        if let Some(server) = &mut self.server {
+            let _ = server.kill();
+            let _ = server.wait();
+        }
+        for namespace in [self.server_namespace(), self.client_namespace()] {
+            let _ = Command::new("ip").args(["netns", "delete", &namespace]).status();
+        }
+    }
+}
+
+/// A DHCP client that runs and tells what happens to it, one line "what address" each.
+pub(crate) struct Client {
+    child: Child,
+    lines: Receiver<String>,
+}
+
+impl Client {
+    pub(crate) fn udhcpc(room: &Room, arguments: &[&str]) -> Self {
+        let (fifo, lines) = told(room, "udhcpc");
+        let body =
+            format!("case $1 in bound) ip addr replace $ip/24 dev card;; esac\necho \"$1 $ip\" > {}", fifo.display());
+        let script = room.script("udhcpc.sh", &body);
+        let child = Command::new("ip")
+            .args(["netns", "exec", &room.client_namespace(), "udhcpc", "-f", "-i", "card", "-T", "1", "-s"])
+            .arg(script)
+            .args(arguments)
+            .spawn()
+            .unwrap();
+        let mut client = Self { child, lines };
+        client.next("deconfig");
+        client
+    }
+
+    pub(crate) fn dhclient(room: &Room) -> Self {
+        let (fifo, lines) = told(room, "dhclient");
+        let body = format!(
+            "case $reason in BOUND|REBOOT) ip addr replace $new_ip_address/24 dev card;; esac\n\
+             echo \"$reason $new_ip_address\" > {}",
+            fifo.display()
+        );
+        let script = room.script("dhclient.sh", &body);
+        let child = room.dhclient_command(&script).args(["-d", "-v", "card"]).spawn().unwrap();
+        Self { child, lines }
+    }
+
+    /// The address that belongs to the next time that `what` happens.
+    pub(crate) fn next(&mut self, what: &str) -> String {
+        loop {
+            let line = self.lines.recv_timeout(PATIENCE).unwrap_or_else(|_| panic!("{what} did not happen"));
+            if let Some(address) = line.strip_prefix(what) {
+                return address.trim().to_owned();
+            }
+        }
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) {
+        kill(Pid::from_raw(self.child.id() as i32), signal).unwrap();
+    }
+
+    /// Ends it without a word to the server.
+    pub(crate) fn stop(mut self) {
+        self.end();
+    }
+
+    fn end(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Drop for Client {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+/// A named pipe that a client's script writes to, and the lines that come out of it.
+fn told(room: &Room, name: &str) -> (PathBuf, Receiver<String>) {
+    let fifo = room.path(&format!("{name}.fifo"));
+    let _ = fs::remove_file(&fifo);
+    nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    // Open for both directions, it never comes to an end between two writers.
+    let file: File = OpenOptions::new().read(true).write(true).open(&fifo).unwrap();
+    let (sender, lines) = channel();
+    thread::spawn(move || {
+        for line in BufReader::new(file).lines().map_while(Result::ok) {
+            if sender.send(line).is_err() {
+                return;
+            }
+        }
+    });
+    (fifo, lines)
+}
+
+fn ip(arguments: &[&str]) {
+    let status = Command::new("ip").args(arguments).status().unwrap();
+    assert!(status.success(), "ip {}", arguments.join(" "));
+}
