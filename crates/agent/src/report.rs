@@ -5,7 +5,7 @@ use std::{
     fs,
     net::SocketAddrV4,
     path::{Path, PathBuf},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use boot_model::{
@@ -30,8 +30,9 @@ struct To {
     generation: Option<GenerationRef>,
 }
 
-const ATTEMPTS: u32 = 3;
-const TIMEOUT: Duration = Duration::from_millis(1500);
+/// For all that one report, and those kept before it, may cost.
+const PATIENCE: Duration = Duration::from_secs(3);
+const TIMEOUT: Duration = Duration::from_secs(1);
 /// Progress that comes late is no progress.
 const PROGRESS_TIMEOUT: Duration = Duration::from_millis(500);
 /// A server that is away for long must not fill the client's memory.
@@ -139,20 +140,22 @@ pub(crate) fn running(machine: &Machine) -> Result<(), Failure> {
 
 /// Sends in order, and returns how many arrived or need not be tried again.
 fn deliver(url: &str, reports: &[String]) -> usize {
+    let begun = Instant::now();
     let mut backoff = Backoff::default();
-    let mut attempts = 0;
     let mut sent = 0;
     while let Some(report) = reports.get(sent) {
         match http::post_json(url, report.as_bytes(), TIMEOUT) {
             Ok(()) => sent += 1,
-            // The server does not want it, and would not want it later.
-            Err(error) if !error.is_temporary() => sent += 1,
+            Err(error) if !error.is_temporary() => {
+                console::say(&format!("rookery: the server does not take this report: {error}"));
+                sent += 1;
+            }
             Err(_) => {
-                attempts += 1;
-                if attempts == ATTEMPTS {
+                let delay = backoff.next_delay(crate::backoff::random());
+                if begun.elapsed() + delay + TIMEOUT > PATIENCE {
                     break;
                 }
-                std::thread::sleep(backoff.next_delay(crate::backoff::random()));
+                std::thread::sleep(delay);
             }
         }
     }

@@ -32,8 +32,7 @@ pub(super) fn apply(spec: &LayoutSpec, disk: &Disk) -> Result<(), Failure> {
     facts::read_contents(locked.file(), &mut facts);
     let verdict = disk_layout::plan(spec, &facts, None);
     if let Verdict::Refuse(reasons) = &verdict {
-        let decision = super::Decision { disk: None, verdict: verdict.clone(), notes: Vec::new() };
-        return Err(refusal(spec, &decision, reasons));
+        return Err(refusal(spec, Some(device), reasons));
     }
     let steps = disk_layout::steps(spec, &facts, &verdict);
     let mut nodes = Vec::new();
@@ -57,6 +56,13 @@ pub(super) fn apply(spec: &LayoutSpec, disk: &Disk) -> Result<(), Failure> {
     }
     for number in &nodes {
         locked.partition_node(*number).map_err(|error| cannot("waiting for the partitions of", &error))?;
+    }
+    facts::read_contents(locked.file(), &mut facts);
+    let result = disk_layout::plan(spec, &facts, None);
+    if !matches!(result, Verdict::Match(_)) {
+        let sentence =
+            format!("{} was laid out and still reads as: {result}; the disk may be failing", device.display());
+        return Err(Failure::new(Exit::Failure, sentence));
     }
     drop(locked);
     settle();

@@ -5,7 +5,10 @@ mod device;
 mod facts;
 mod screen;
 
-use std::{fs, path::PathBuf};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 use boot_model::report::Step as BootStep;
 use disk_layout::{DiskFacts, LayoutSpec, Reason, Verdict};
@@ -36,13 +39,19 @@ struct Disk {
     facts: DiskFacts,
 }
 
+impl Decision {
+    fn device(&self) -> Option<&Path> {
+        self.disk.as_ref().map(|disk| disk.device.as_path())
+    }
+}
+
 /// `disk plan`: says what would be done, and writes nothing.
 pub(crate) fn plan(options: &DiskOptions) -> Result<(), Failure> {
     let spec = read_spec(options)?;
     let decision = decide(&spec, options)?;
     console::say(&screen::decision(&decision));
     match &decision.verdict {
-        Verdict::Refuse(reasons) => Err(refusal(&spec, &decision, reasons)),
+        Verdict::Refuse(reasons) => Err(refusal(&spec, decision.device(), reasons)),
         _ => Ok(()),
     }
 }
@@ -66,7 +75,7 @@ pub(crate) fn apply(machine: &Machine, options: &DiskOptions) -> Result<(), Fail
 fn carry_out(spec: &LayoutSpec, decision: Decision) -> Result<String, Failure> {
     if let Verdict::Refuse(reasons) = &decision.verdict {
         console::say(&screen::refusal(spec, &decision, reasons));
-        return Err(refusal(spec, &decision, reasons));
+        return Err(refusal(spec, decision.device(), reasons));
     }
     let Some(disk) = &decision.disk else {
         return Err(Failure::new(Exit::Failure, "no disk was chosen"));
@@ -118,9 +127,9 @@ fn read_spec(options: &DiskOptions) -> Result<LayoutSpec, Failure> {
     })
 }
 
-fn refusal(spec: &LayoutSpec, decision: &Decision, reasons: &[Reason]) -> Failure {
-    let disk = decision.disk.as_ref().map_or_else(|| "no disk".to_owned(), |disk| disk.device.display().to_string());
+fn refusal(spec: &LayoutSpec, device: Option<&Path>, reasons: &[Reason]) -> Failure {
+    let disk = device.map_or_else(|| "no disk".to_owned(), |device| device.display().to_string());
     let reasons: Vec<String> = reasons.iter().map(ToString::to_string).collect();
-    let sentence = format!("{disk} is not touched (role {}): {}", spec.role, reasons.join("; "));
+    let sentence = format!("{disk} was not touched (role {}): {}", spec.role, reasons.join("; "));
     Failure::new(Exit::Refused, sentence)
 }

@@ -1,5 +1,7 @@
 //! The program as stage 1 runs it: against a real Nix, a real mkfs and a small server.
 
+#![allow(clippy::unwrap_used, reason = "in a test, a helper that fails is a test that fails")]
+
 mod disk;
 mod fetch;
 mod server;

@@ -9,7 +9,8 @@ use std::{
 /// all peers are installed.
 pub(crate) fn have(programs: &[&str]) -> bool {
     let missing = programs.iter().find(|program| {
-        let asked = Command::new(program).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status();
+        // Nix opens its store even for this; it must not be this machine's.
+        let asked = Command::new(program).arg("--version").env("NIX_REMOTE", "dummy://").output();
         asked.is_err()
     });
     missing.is_none_or(|missing| skip(&format!("{missing} is not installed")))
