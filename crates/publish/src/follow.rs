@@ -129,7 +129,7 @@ impl Follower<'_> {
             return Ok(None);
         }
         if !self.publisher.store.on_disk(Path::new(link.toplevel.as_str())).exists() {
-            return Err(crate::StoreError::Missing(link.toplevel.clone()).into());
+            return Err(PublishError::Gone(link.toplevel.clone()));
         }
         let request =
             Request { role: role.clone(), toplevel: link.toplevel.clone(), number: Some(number), date: link.date };

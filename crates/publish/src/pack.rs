@@ -1,7 +1,7 @@
 //! Packing a closure: each store path once, on all cores.
 
 use std::io::{self, Write as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
@@ -186,7 +186,7 @@ impl Packer<'_> {
         staged.place(target)
     }
 
-    fn on_disk(&self, path: &PathInfo) -> std::path::PathBuf {
+    fn on_disk(&self, path: &PathInfo) -> PathBuf {
         self.store.on_disk(Path::new(path.path.as_str()))
     }
 }

@@ -85,7 +85,7 @@ pub enum Event<'a> {
 #[derive(Debug, Error)]
 pub enum PublishError {
     /// There is no key to sign with.
-    #[error("there is no secret key to sign with; `rookery keys generate` makes one")]
+    #[error("there is no secret key to sign with; `rookery keys generate <name>` makes one")]
     NoKey,
     /// The number is another generation's.
     #[error("the number {number} of role {role} is already {taken}; leave --number away, or remove that one first")]
@@ -100,6 +100,9 @@ pub enum PublishError {
     /// All numbers are used up.
     #[error("the role {0} has reached the highest number; give a free one with --number")]
     NumbersExhausted(RoleName),
+    /// A profile's link leads to a system that the store has no longer.
+    #[error("{0} is gone from the store, collected as garbage; remove the link with `nix-env --delete-generations`")]
+    Gone(StorePath),
     /// The command line of an entry would be cut.
     #[error("{entry}: {source}")]
     CommandLine {

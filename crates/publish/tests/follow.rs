@@ -127,7 +127,7 @@ fn one_bad_generation_does_not_keep_the_others() {
     assert_eq!(site.published(), (vec![id(1, &one)], 1));
     assert_eq!(pass.problems.len(), 2, "{:?}", pass.problems);
     assert!(pass.problems[0].starts_with("lab-2-link: ") && pass.problems[0].contains("control character"));
-    assert!(pass.problems[1].starts_with("lab-7-link: ") && pass.problems[1].contains("is missing on disk"));
+    assert!(pass.problems[1].starts_with("lab-7-link: ") && pass.problems[1].contains("is gone from the store"));
 }
 
 #[test]

@@ -11,18 +11,25 @@ use super::PathInfo;
 
 /// The closure of `roots` as `nix path-info --json` tells it. The error is what Nix said, in one line.
 pub(super) fn closure(root: Option<&Path>, roots: &[StorePath]) -> Result<Vec<PathInfo>, String> {
+    // 2.34 announces that it will insist on a format one day; 2.8 doesn't know the option.
+    let answer = path_info(&[], root, roots)
+        .or_else(|said| path_info(&["--json-format", "1"], root, roots).map_err(|_| said))?;
+    let json: Value = serde_json::from_slice(&answer).map_err(|error| format!("not JSON: {error}"))?;
+    parse(&json)
+}
+
+fn path_info(format: &[&str], root: Option<&Path>, roots: &[StorePath]) -> Result<Vec<u8>, String> {
     let mut command = Command::new("nix");
-    command.args(["--extra-experimental-features", "nix-command", "path-info", "--json", "--recursive"]);
+    command.args(["--extra-experimental-features", "nix-command", "path-info", "--json", "--recursive"]).args(format);
     if let Some(root) = root {
         command.arg("--store").arg(format!("local?root={}", root.display()));
     }
     let output = command.args(roots.iter().map(StorePath::as_str)).output().map_err(|error| format!("nix: {error}"))?;
-    if !output.status.success() {
-        let said = String::from_utf8_lossy(&output.stderr);
-        return Err(said.lines().rfind(|line| !line.trim().is_empty()).unwrap_or("nix failed silently").to_owned());
+    if output.status.success() {
+        return Ok(output.stdout);
     }
-    let json: Value = serde_json::from_slice(&output.stdout).map_err(|error| format!("not JSON: {error}"))?;
-    parse(&json)
+    let said = String::from_utf8_lossy(&output.stderr);
+    Err(said.lines().rfind(|line| !line.trim().is_empty()).unwrap_or("nix failed silently").to_owned())
 }
 
 /// Nix 2.8 gives an array of objects with their `path`, 2.19 and later an object by path; hashes changed their spelling too.
