@@ -78,7 +78,7 @@ impl Contents {
     }
 }
 
-/// Byte ranges that [`crate::plan`] needs and that are not in `facts` yet. Read them, insert them, ask again until nothing is wanted:
+/// Byte ranges that [`crate::plan()`] needs and that are not in `facts` yet. Read them, insert them, ask again until nothing is wanted:
 /// where the partitions lie is known only after the table has been read. A range that can't be read is to be left out; the
 /// verdict is then a refusal.
 #[must_use]

@@ -4,7 +4,7 @@
 //! policy *and* a one-shot [`Consent`] for this machine say so. And whatever moment power goes at while the steps are being
 //! carried out, the disk that is left is recognised as ours and half-written, so the next boot starts over without asking.
 //!
-//! [`wanted`] says which bytes to read, [`choose`] picks the disk, [`plan`] gives the verdict and [`steps`] the way there. The crate
+//! [`wanted`] says which bytes to read, [`choose()`] picks the disk, [`plan()`] gives the verdict and [`steps()`] the way there. The crate
 //! opens no file, asks no clock and draws no random number: what was read comes in as [`DiskFacts`], what is to be written goes out
 //! as [`Step`]s. It does not grow partitions, and it knows nothing of LUKS beyond recognising it as somebody's data.
 

@@ -181,7 +181,7 @@ pub enum Reason {
         /// Of this disk.
         found: Option<String>,
     },
-    /// No disk, or several: see [`crate::choose`].
+    /// No disk, or several: see [`crate::choose()`].
     #[error("{0}")]
     Choice(String),
 }

@@ -5,7 +5,7 @@
 //! 3. Remove old signatures, make the file systems, write the meta record.
 //! 4. Backup table, then primary table, with the final types; then remove the claim.
 //!
-//! Between two flushes writes may reach the medium in any order or not at all; [`crate::plan`] recognises each of these states. What
+//! Between two flushes writes may reach the medium in any order or not at all; [`crate::plan()`] recognises each of these states. What
 //! is relied on: a single logical sector is written as a whole or not at all.
 
 use crate::{

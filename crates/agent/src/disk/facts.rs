@@ -23,8 +23,9 @@ const SETTLE: Duration = Duration::from_millis(500);
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
 const BLOCK: &str = "/sys/class/block";
 
-/// All disks of the machine, by name. Waits until there is one, and a moment longer.
-pub(super) fn wait_for_any() -> Vec<Disk> {
+/// All disks of the machine, by name, and a sentence for each that could not be looked at. Waits until there is one, and a
+/// moment longer.
+pub(super) fn wait_for_any() -> (Vec<Disk>, Vec<String>) {
     let begun = Instant::now();
     while real_disks().is_empty() && begun.elapsed() < PATIENCE {
         std::thread::sleep(LOOK_AGAIN);
@@ -34,7 +35,14 @@ pub(super) fn wait_for_any() -> Vec<Disk> {
         count = real_disks().len();
         std::thread::sleep(SETTLE);
     }
-    real_disks().into_iter().filter_map(|name| of_device(&Path::new("/dev").join(name)).ok()).collect()
+    let (mut disks, mut unreadable) = (Vec::new(), Vec::new());
+    for name in real_disks() {
+        match of_device(&Path::new("/dev").join(name)) {
+            Ok(disk) => disks.push(disk),
+            Err(failure) => unreadable.push(failure.sentence),
+        }
+    }
+    (disks, unreadable)
 }
 
 /// One disk, by its device node. An image file will do for looking at.

@@ -96,8 +96,8 @@ fn carry_out(spec: &LayoutSpec, decision: Decision) -> Result<String, Failure> {
 }
 
 fn decide(spec: &LayoutSpec, options: &DiskOptions) -> Result<Decision, Failure> {
-    let mut disks = match &options.disk {
-        Some(device) => vec![facts::of_device(device)?],
+    let (mut disks, unreadable) = match &options.disk {
+        Some(device) => (vec![facts::of_device(device)?], Vec::new()),
         None => facts::wait_for_any(),
     };
     let chosen = match &options.disk {
@@ -107,15 +107,16 @@ fn decide(spec: &LayoutSpec, options: &DiskOptions) -> Result<Decision, Failure>
             disk_layout::choose(spec, &all)
         }
     };
+    let notes = [chosen.notes, unreadable].concat();
     // The consent to erase comes with a later protocol; until then nobody has consented.
     let consent = None;
     Ok(match chosen.disk {
         Ok(index) => {
             let disk = disks.swap_remove(index);
             let verdict = disk_layout::plan(spec, &disk.facts, consent);
-            Decision { disk: Some(disk), verdict, notes: chosen.notes }
+            Decision { disk: Some(disk), verdict, notes }
         }
-        Err(reason) => Decision { disk: None, verdict: Verdict::Refuse(vec![reason]), notes: chosen.notes },
+        Err(reason) => Decision { disk: None, verdict: Verdict::Refuse(vec![reason]), notes },
     })
 }
 
@@ -128,8 +129,8 @@ fn read_spec(options: &DiskOptions) -> Result<LayoutSpec, Failure> {
 }
 
 fn refusal(spec: &LayoutSpec, device: Option<&Path>, reasons: &[Reason]) -> Failure {
-    let disk = device.map_or_else(|| "no disk".to_owned(), |device| device.display().to_string());
+    let disk = device.map_or_else(|| "no disk was".to_owned(), |device| format!("{} was not", device.display()));
     let reasons: Vec<String> = reasons.iter().map(ToString::to_string).collect();
-    let sentence = format!("{disk} was not touched (role {}): {}", spec.role, reasons.join("; "));
+    let sentence = format!("{disk} touched (role {}): {}", spec.role, reasons.join("; "));
     Failure::new(Exit::Refused, sentence)
 }

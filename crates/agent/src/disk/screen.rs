@@ -7,6 +7,12 @@ use disk_layout::{LayoutSpec, OnRefuse, Reason, Verdict};
 use super::{Decision, Disk};
 use crate::console;
 
+const WHAT_TO_DO: [&str; 3] = [
+    "what to do: if the data may go, start a rescue system, erase the disk (`wipefs -a`, then",
+    "           zero its first and last MiB, or `blkdiscard`) and boot again; if it may not,",
+    "           take the disk out, or start this machine from it",
+];
+
 /// All candidates, and the decision with its reasons.
 pub(super) fn decision(decision: &Decision) -> String {
     let mut text = String::from("rookery: disks of this machine:\n");
@@ -43,11 +49,9 @@ pub(super) fn refusal(spec: &LayoutSpec, decision: &Decision, reasons: &[Reason]
         "  expected:  a blank disk, or one of site {} and role {} (layout version {})",
         spec.site, spec.role, spec.version
     );
-    text.push_str(
-        "  what to do: if the data may go, erase the disk (boot a rescue system, `wipefs -a` and\n  \
-         `blkdiscard` or zero its first and last MiB) and boot again; if it may not,\n  \
-         take the disk out or boot this machine from it.\n",
-    );
+    for line in WHAT_TO_DO {
+        let _ = writeln!(text, "  {line}");
+    }
     let _ = writeln!(
         text,
         "  now:       {}\n{rule}",
