@@ -80,7 +80,9 @@ fn one(config: &Config, host: Option<MacAddr>, loader: Loader, server: Option<Ip
                 known.join(", ")
             )));
         }
-        None => *addresses.first().ok_or_else(|| Failure::configuration("no [[subnet]] says for which address menus are"))?,
+        None => *addresses
+            .first()
+            .ok_or_else(|| Failure::configuration("no [[subnet]] says for which address menus are"))?,
     };
     let Rendered { mut files, .. } = render(config, &config.hosts, &scan(config)?);
     let own = host.and_then(|host| files.remove(&loader.file(server, Some(host))));

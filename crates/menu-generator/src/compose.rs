@@ -144,9 +144,9 @@ impl Composer<'_> {
         Menu {
             heading: title.to_string(),
             notes: vec![
-                format!("Nothing is published that machines of the role {name} can boot."),
-                format!("On the boot server: rookery publish {name} <system>"),
-                format!("`rookery-menu-generator check` says what was left out, and why."),
+                format!("Nothing is published that the role {name} can boot."),
+                format!("On the server: rookery publish {name} <system>"),
+                "`rookery-menu-generator check` there says what was left out, and why.".to_owned(),
             ],
             items,
             default: Some(0),
@@ -157,9 +157,10 @@ impl Composer<'_> {
 
 fn item(row: Row<'_>, columns: Columns, boot: Boot) -> Item {
     let Row { generation, entry, .. } = row;
-    let which = entry.specialisation.as_ref().and_then(|name| {
-        generation.entries.iter().position(|entry| entry.specialisation.as_ref() == Some(name))
-    });
+    let which = entry
+        .specialisation
+        .as_ref()
+        .and_then(|name| generation.entries.iter().position(|entry| entry.specialisation.as_ref() == Some(name)));
     let nth = which.map(|n| format!("-{n}")).unwrap_or_default();
     let published = generation.date.to_string().replace('T', " ");
     let published = published.get(..16).unwrap_or(&published);
@@ -193,8 +194,8 @@ fn unregistered() -> Menu {
         heading: "This machine is not registered".to_owned(),
         notes: vec![
             "The boot server knows no machine with the address of this card.".to_owned(),
-            "To register it: add a [[host]] with its mac and role to hosts.d on the server,".to_owned(),
-            "then `systemctl reload rookery-dhcpd rookery-menu-generator` there.".to_owned(),
+            "On the server: give it a [[host]] with mac and role in hosts.d, then".to_owned(),
+            "`systemctl reload rookery-dhcpd rookery-menu-generator`.".to_owned(),
         ],
         items: vec![Item { id: "disk".to_owned(), label, detail: Vec::new(), action: Action::LocalDisk }],
         default: Some(0),

@@ -37,7 +37,10 @@ pub(crate) fn misread(command_line: &str) -> Option<String> {
 
 pub(crate) fn head(heading: &str) -> String {
     // A blank that is not lost between words: hexadecimal 20, put in as ${pad:string}.
-    format!("#!ipxe\n# Written by rookery-menu-generator: changes here are lost.\nset pad:hex 20\nset heading {}\n", text(heading))
+    format!(
+        "#!ipxe\n# Written by rookery-menu-generator: changes here are lost.\nset pad:hex 20\nset heading {}\n",
+        text(heading)
+    )
 }
 
 pub(crate) fn body(menu: &Menu, server: SocketAddrV4) -> String {
@@ -48,10 +51,10 @@ pub(crate) fn body(menu: &Menu, server: SocketAddrV4) -> String {
         &mut out,
         format_args!(
             ":failed\nimgfree ||\n\
-             echo Rookery: that did not work. The lines above say why; {server} is the server.\n\
+             echo Rookery: the lines above say why that failed. Server: {server}\n\
              :again\n\
              sleep 2\n\
-             prompt --timeout 8000 The menu is fetched again in 8 seconds, or when a key is pressed. ||\n\
+             prompt --timeout 8000 The menu is fetched again in 8 seconds, or at any key. ||\n\
              chain --autofree --replace http://{server}/boot.ipxe || goto failed"
         ),
     );

@@ -38,7 +38,6 @@ MENU COLOR timeout 1;37;40 #ffffffff #00000000 none
 MENU COLOR help 37;40 #ff9fb3c0 #00000000 none
 MENU COLOR disabled 37;40 #ffd7e1e8 #00000000 none
 MENU NOTABMSG Arrow keys choose, Enter boots.
-MENU AUTOBOOT Boots in # second{,s}; any key stops the clock.
 MENU CLEAR
 ";
 
@@ -56,6 +55,10 @@ pub(crate) fn body(menu: &Menu) -> String {
     let mut out = LOOK.to_owned();
     if menu.timeout_seconds > 0 {
         line(&mut out, format_args!("TIMEOUT {}", u32::from(menu.timeout_seconds) * 10));
+        let unasked = menu.default.and_then(|index| menu.items.get(index)).or(menu.items.first());
+        let boots = unasked.is_some_and(|item| matches!(item.action, Action::Boot(_)));
+        let what = if boots { "Boots" } else { "Goes on" };
+        line(&mut out, format_args!("MENU AUTOBOOT {what} in # second{{,s}}; any key stops the clock."));
     }
     entries(&mut out, menu, "");
     out
@@ -111,7 +114,7 @@ fn entry(out: &mut String, item: &Item, action: &Action, default: bool) {
         line(out, format_args!("  TEXT HELP"));
         for (word, detail) in &item.detail {
             // The word in front is why no text of others can be the line that ends the help.
-            line(out, format_args!("      {word:<10} {}", fold(detail, &[], COLUMNS)));
+            line(out, format_args!("        {word:<8} {}", fold(detail, &[], COLUMNS)));
         }
         line(out, format_args!("  ENDTEXT"));
     }

@@ -1,0 +1,235 @@
+//! Whatever labels, titles and parameters hold: a rendered menu, read as the loader reads it, has the entries and directives of its
+//! model and nothing else.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking, in its helper functions too")]
+
+mod common;
+
+use std::collections::BTreeSet;
+use std::net::Ipv4Addr;
+
+use boot_model::{KernelParameter, Label};
+use common::ipxe::Script;
+use common::pxelinux::Configuration;
+use common::{Draft, SITE, Site};
+use menu_generator::{Action, Boot, Composer, Item, Loader, Menu, render};
+use proptest::prelude::*;
+
+const SERVER: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 1);
+
+/// Texts that loaders could misread, between ordinary ones.
+fn words() -> impl Strategy<Value = String> {
+    let hostile = prop::sample::select(vec![
+        "^",
+        "^^A",
+        "${",
+        "${net0/mac}",
+        "}",
+        "#",
+        "#x",
+        ";",
+        "&&",
+        "||",
+        "|",
+        "\\",
+        "--default",
+        "--",
+        "-",
+        "ENDTEXT",
+        "LABEL x",
+        "MENU END",
+        "APPEND y",
+        "\"",
+        "'",
+        "%s",
+        "ü",
+        "\u{1f40d}",
+        "\u{a0}",
+        "  ",
+        ":failed",
+        "!",
+        "..",
+        "{}",
+        "$",
+        "initrd",
+    ]);
+    let ordinary = "[ -~]{0,12}";
+    let piece = prop_oneof![hostile.prop_map(str::to_owned), ordinary];
+    prop::collection::vec(piece, 1..8).prop_map(|pieces| pieces.concat())
+}
+
+fn label() -> impl Strategy<Value = String> {
+    words().prop_filter("a label", |text| text.parse::<Label>().is_ok())
+}
+
+fn parameters() -> impl Strategy<Value = Vec<String>> {
+    let plain = words().prop_filter("a parameter", |text| text.parse::<KernelParameter>().is_ok());
+    let quoted = words()
+        .prop_map(|text| format!("x=\"{text}\""))
+        .prop_filter("a parameter", |text| text.parse::<KernelParameter>().is_ok());
+    prop::collection::vec(prop_oneof![plain, quoted], 0..6)
+}
+
+fn site(title: &str) -> Site {
+    let title = format!("title = {}", serde_json::to_string(title).unwrap());
+    let config = SITE.replace("title = \"Physics lab – Zürich\"", &title);
+    Site::new(&config, "[[host]]\nmac = \"52:54:00:77:00:01\"\nname = \"pc-01\"\nrole = \"lab\"\n")
+}
+
+/// The model, and the two files of the host.
+fn model_and_text(site: &Site, loader: Loader) -> (Menu, String) {
+    let config = site.config();
+    let snapshot = site.snapshot();
+    let server = format!("{SERVER}:8080").parse().unwrap();
+    let composer = Composer { config: &config, snapshot: &snapshot, loader, server };
+    let menu = composer.role(&config.roles[0], &mut BTreeSet::new());
+    let rendered = render(&config, &config.hosts, &snapshot);
+    (menu, rendered.files[&loader.file(SERVER, Some("52:54:00:77:00:01".parse().unwrap()))].clone())
+}
+
+fn boots(menu: &Menu) -> Vec<(&Item, &Boot)> {
+    fn boot(item: &Item) -> Option<(&Item, &Boot)> {
+        if let Action::Boot(boot) = &item.action { Some((item, boot)) } else { None }
+    }
+    menu.items.iter().filter_map(boot).collect()
+}
+
+fn check_pxelinux(menu: &Menu, text: &str) {
+    assert!(text.bytes().all(|byte| matches!(byte, b' '..=b'~' | b'\n')));
+    let read = Configuration::parse(text);
+    assert_eq!(read.astray, [""; 0]);
+    assert_eq!(read.submenus, [""; 0]);
+    assert_eq!(read.timeout, (menu.timeout_seconds > 0).then(|| u32::from(menu.timeout_seconds) * 10));
+    let entries: Vec<_> = read.entries.iter().filter(|entry| !entry.disabled).collect();
+    assert_eq!(read.entries.len() - entries.len(), menu.notes.len());
+    assert_eq!(entries.len(), menu.items.len());
+    for (n, (entry, item)) in entries.iter().zip(&menu.items).enumerate() {
+        assert_eq!(entry.id, item.id);
+        assert_eq!(entry.default, menu.default == Some(n));
+        assert!(entry.label.len() + entry.indent <= 75 && !entry.label.contains('^'), "{}", entry.label);
+        assert_eq!(entry.help.len(), item.detail.len());
+        assert_eq!(entry.local, item.action == Action::LocalDisk);
+        if let Action::Boot(boot) = &item.action {
+            assert_eq!(entry.kernel.as_deref(), Some(boot.kernel.as_str()));
+            assert_eq!(entry.initrd.as_deref(), Some(boot.initrd.as_str()));
+            assert_eq!(entry.append.as_deref(), Some(boot.command_line.as_str()));
+        }
+    }
+}
+
+fn check_ipxe(menu: &Menu, text: &str) {
+    assert!(text.bytes().all(|byte| matches!(byte, b' '..=b'~' | b'\n')));
+    let script = Script::parse(text);
+    let count = |name| script.all(name).count();
+    let boots = boots(menu);
+    let gaps = script.all("item").filter(|item| item.words[0] == "--gap").count();
+    let known = [
+        ("set", 2),
+        ("menu", 1),
+        ("item", menu.items.len() + gaps),
+        ("choose", 1),
+        ("kernel", boots.len()),
+        ("initrd", boots.len()),
+        ("boot", boots.len()),
+        ("exit", menu.items.iter().filter(|item| item.action == Action::LocalDisk).count()),
+        ("imgfree", 1),
+        ("echo", 1),
+        ("sleep", 1),
+        ("prompt", 1),
+        ("chain", 1),
+    ];
+    for (name, expected) in known {
+        assert_eq!(count(name), expected, "{name}");
+    }
+    let foreign: Vec<_> =
+        script.commands.iter().filter(|c| c.name != "goto" && !known.iter().any(|(name, _)| c.name == *name)).collect();
+    assert!(foreign.is_empty(), "{foreign:?}");
+
+    let items: Vec<_> = script.all("item").filter(|item| item.words[0] != "--gap").collect();
+    for (read, item) in items.iter().zip(&menu.items) {
+        assert_eq!(read.words[0], item.id);
+        assert!(read.text(1).len() <= 75);
+        assert!(script.labels.contains(&item.id));
+    }
+    for (read, (_, boot)) in script.all("kernel").zip(&boots) {
+        assert_eq!(read.words[0], boot.kernel);
+        let expected = format!("initrd=initrd {} BOOTIF=01-<netX/mac:hexhyp>", boot.command_line);
+        assert_eq!(read.text(1), expected);
+    }
+    for (read, (_, boot)) in script.all("initrd").zip(&boots) {
+        assert_eq!(read.words, ["--name", "initrd", boot.initrd.as_str()]);
+    }
+    assert!(script.expanded.iter().all(|name| ["netX/mac:hexhyp", "netX/mac", "chosen"].contains(&name.as_str())));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 96, ..ProptestConfig::default() })]
+
+    #[test]
+    fn nothing_can_be_smuggled_into_a_menu(
+        title in label(),
+        labels in prop::collection::vec((label(), parameters()), 1..4),
+        specialisation in "[A-Za-z0-9][A-Za-z0-9._-]{0,20}",
+        special in (label(), parameters()),
+    ) {
+        let site = site(&title);
+        for (n, (label, parameters)) in labels.into_iter().enumerate() {
+            let number = n as u32 + 8;
+            let mut draft = Draft { label, parameters, ..Draft::new(number, char::from(b'a' + n as u8), "2026-11-20T14:03:00Z") };
+            draft.specialisations.push((specialisation.clone(), special.0.clone(), special.1.clone()));
+            site.publish(&draft);
+        }
+        let (menu, text) = model_and_text(&site, Loader::Pxelinux);
+        check_pxelinux(&menu, &text);
+        let (menu, text) = model_and_text(&site, Loader::Ipxe);
+        check_ipxe(&menu, &text);
+    }
+}
+
+#[test]
+fn a_parameter_that_one_loader_misreads_is_left_out_of_its_menu_and_named() {
+    let site = site("Lab");
+    let mut draft = Draft::new(42, 'a', "2026-11-20T14:03:00Z");
+    draft.specialisations.push(("odd".to_owned(), "NixOS".to_owned(), vec!["x=${net0/mac}".to_owned()]));
+    draft.specialisations.push(("long".to_owned(), "NixOS".to_owned(), vec!["x".repeat(1900)]));
+    site.publish(&draft);
+    let config = site.config();
+    let rendered = render(&config, &config.hosts, &site.snapshot());
+    let said: Vec<String> = rendered.left_out.iter().map(ToString::to_string).collect();
+    assert_eq!(said.len(), 3, "{said:?}");
+    assert!(said.iter().any(|text| text
+        == "lab/42-aaaaaaaa [odd] is not in the menus for ipxe: iPXE would expand the ${ in it; change boot.kernelParams and publish it again"));
+    assert_eq!(said.iter().filter(|text| text.contains("[long]") && text.contains("shorten")).count(), 2);
+    assert_eq!(boots(&model_and_text(&site, Loader::Pxelinux).0).len(), 2);
+    assert_eq!(boots(&model_and_text(&site, Loader::Ipxe).0).len(), 1);
+}
+
+#[test]
+fn a_default_that_cannot_be_offered_gives_way_to_the_newest_that_can() {
+    let site = site("Lab");
+    let mut draft = Draft::new(1, 'a', "2026-11-20T14:03:00Z");
+    draft.parameters.push("#x".to_owned());
+    let default = site.publish(&draft);
+    site.publish(&Draft::new(2, 'b', "2026-11-21T14:03:00Z"));
+    site.set_default(&default);
+    let (menu, _) = model_and_text(&site, Loader::Ipxe);
+    assert_eq!(menu.default, Some(0));
+    assert!(menu.items[0].id.starts_with("lab-2-") && !menu.items[0].label.ends_with('*'));
+}
+
+#[test]
+fn limits_hold_for_the_longest_names() {
+    let site = site(&"x".repeat(200));
+    let mut draft = Draft { label: "y".repeat(200), ..Draft::new(u32::MAX, 'a', "2026-11-20T14:03:00Z") };
+    draft.specialisations.push(("z".repeat(64), "v".repeat(200), vec![]));
+    site.publish(&draft);
+    let (menu, text) = model_and_text(&site, Loader::Pxelinux);
+    check_pxelinux(&menu, &text);
+    for (item, boot) in boots(&menu) {
+        assert!(item.label.starts_with("4294967295  2026-11-20  "), "{}", item.label);
+        // FILENAME_MAX of syslinux is 256 with the NUL.
+        assert!(boot.kernel.len() <= 255 && boot.initrd.len() <= 255);
+    }
+    let (menu, text) = model_and_text(&site, Loader::Ipxe);
+    check_ipxe(&menu, &text);
+}
