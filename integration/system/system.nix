@@ -116,6 +116,7 @@ let
     path = systemPath;
     init = source "stage-2.sh" ./boot/stage-2.sh;
     activate = source "activate.sh" ./boot/activate.sh;
+    shutdown = source "shutdown.sh" ./boot/shutdown.sh;
     kernelParams = concatStringsSep " " kernelParams;
     specialisations = attrValues (mapAttrs (name: child: "${name}=${child}") specialisations);
     bootspec = toJSON {

@@ -41,3 +41,9 @@ fi
 touch /etc/.updated /var/.updated
 touch /etc/NIXOS # Nix' tools for a running system ask for it
 ln -sfn @out@ /run/current-system
+
+# At shutdown systemd itself runs from /nix, so nobody could unmount it. It hands over to this, when it is there.
+mkdir -p /run/initramfs/bin /run/initramfs/proc /run/initramfs/sys /run/initramfs/dev /run/initramfs/run /run/initramfs/oldroot
+cp @busybox@ /run/initramfs/bin/busybox
+cp @shutdown@ /run/initramfs/shutdown
+chmod 755 /run/initramfs/shutdown

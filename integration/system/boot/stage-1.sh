@@ -27,19 +27,14 @@ say() { # on every console that the kernel writes to: the screen and the serial 
 
 uptime_seconds() { cut -d' ' -f1 /proc/uptime; }
 
-# The server hears of every step as soon as there is a network. That it doesn't listen must never stop a boot.
-report() { # STEP [SENTENCE]
-  [ -n "$online" ] || return 0
-  if [ $# -gt 1 ]; then
-    timeout 10 rookery-agent report --step "$1" --error "$2" || true
-  else
-    timeout 10 rookery-agent report --step "$1" || true
-  fi
+# The agent's verbs `disk` and `fetch` report for themselves; this is for the other steps. That the server doesn't listen must never
+# stop a boot, and what can't be sent now the agent sends with its next report.
+report() { # STEP STATUS [DETAIL]
+  timeout 15 rookery-agent report --step "$1" --status "$2" ${3:+--detail "$3"} > /dev/null 2>&1 || true
 }
 
-fail() { # STEP SENTENCE
-  say "$2"
-  report "$1" "$2"
+fail() { # SENTENCE
+  say "$1"
   case $onfail in
   shell)
     say "a shell, because of rookery.onfail=shell; leave it to reboot"
@@ -53,6 +48,11 @@ fail() { # STEP SENTENCE
   sync
   case $onfail in poweroff) poweroff -f ;; *) reboot -f ;; esac
   sleep 60 # both return before they have happened, and process 1 must not end
+}
+
+fail_reported() { # STEP SENTENCE
+  report "$1" failed "$2"
+  fail "$2"
 }
 
 mount_kernel_filesystems() {
@@ -72,7 +72,7 @@ read_command_line() {
   for word in $(cat /proc/cmdline); do
     case $word in
     init=*) init=${word#init=} ;;
-    BOOTIF=*) bootif=$(echo "${word#BOOTIF=*-}" | tr A-Z- a-z:) ;;
+    BOOTIF=*) bootif=$word ;;
     rookery.onfail=reboot | rookery.onfail=poweroff | rookery.onfail=shell) onfail=${word#*=} ;;
     rookery.onfail-wait=*) onfail_wait=$(seconds "${word#*=}" 30) ;;
     rookery.network-wait=*) network_wait=$(seconds "${word#*=}" 120) ;;
@@ -84,6 +84,10 @@ read_command_line() {
 seconds() { # TEXT OTHERWISE: the command line comes from the network
   case $1 in '' | *[!0-9]* | ?????*) echo "$2" ;; *) echo "$1" ;; esac
 }
+
+# A processor without RDRAND (QEMU's default one) gives the kernel no randomness to start with. Whoever polls /dev/random then waits
+# for ever, as a static program does that finds no getrandom; a read makes the kernel gather some from its own jitter, in a second.
+gather_entropy() { dd if=/dev/random of=/dev/null bs=1 count=1 2> /dev/null & }
 
 # Drivers uncover devices that want drivers (a bus, then what is on it), so this is repeated until nothing new appears.
 load_modules() {
@@ -98,36 +102,37 @@ load_modules() {
 
 # The card that the firmware used, because it is the one with a cable to the boot server. Without BOOTIF: the first with a link.
 find_card() {
+  if [ -n "$bootif" ]; then
+    rookery-agent bootif --wait 0 2> /run/rookery/bootif.log
+    return
+  fi
   for path in /sys/class/net/*; do
     [ -e "$path/device" ] || continue
-    name=${path##*/}
-    if [ -n "$bootif" ]; then
-      [ "$(cat "$path/address")" = "$bootif" ] && echo "$name" && return
-    else
-      ip link set "$name" up
-      [ "$(cat "$path/carrier" 2> /dev/null)" = 1 ] && echo "$name" && return
+    ip link set "${path##*/}" up
+    if [ "$(cat "$path/carrier" 2> /dev/null)" = 1 ]; then
+      echo "${path##*/}"
+      return
     fi
   done
 }
 
 bring_up_network() {
   ip link set lo up
-  missing='no network card got a link'
-  [ -z "$bootif" ] || missing="the card $bootif, which the firmware booted from, did not appear"
   deadline=$(($(date +%s) + network_wait))
-  card=$(find_card)
-  while [ -z "$card" ]; do
-    [ "$(date +%s)" -lt $deadline ] || fail network "$missing within $network_wait s; there is: $(ls /sys/class/net | tr '\n' ' ')"
+  until card=$(find_card) && [ -n "$card" ]; do
+    if [ "$(date +%s)" -ge $deadline ]; then
+      cat /run/rookery/bootif.log > /dev/console 2> /dev/null
+      fail "no network card ${bootif:-with a link} appeared within $network_wait s; there is: $(ls /sys/class/net | tr '\n' ' ')"
+    fi
     sleep 0.2
     load_modules
-    card=$(find_card)
   done
   address=$(cat "/sys/class/net/$card/address")
 
   ip link set "$card" up
   deadline=$(($(date +%s) + network_wait))
   until [ "$(cat "/sys/class/net/$card/carrier" 2> /dev/null)" = 1 ]; do
-    [ "$(date +%s)" -lt $deadline ] || fail network "$card ($address) has had no link for $network_wait s: is its cable plugged in?"
+    [ "$(date +%s)" -lt $deadline ] || fail "$card ($address) has had no link for $network_wait s: is its cable plugged in?"
     sleep 0.1
   done
 
@@ -135,43 +140,42 @@ bring_up_network() {
   # closed for half a minute (spanning tree).
   deadline=$(($(date +%s) + network_wait))
   until udhcpc -i "$card" -n -t 4 -T 2 -A 2 -p /run/rookery/udhcpc.pid -s /etc/udhcpc.sh > /run/rookery/udhcpc.log 2>&1; do
-    [ "$(date +%s)" -lt $deadline ] || fail network "$card ($address) has a link, but no DHCP server has answered for $network_wait s: is rookery-dhcpd running, and on this network?"
+    [ "$(date +%s)" -lt $deadline ] || fail "$card ($address) has a link, but no DHCP server has answered for $network_wait s: is rookery-dhcpd running, and on this network?"
     say "$card ($address) has a link, still asking for an address"
   done
-  online=yes
   say "$card ($address) is $(cat /run/rookery/address)"
 }
 
 prepare_disk() {
   rookery-agent disk apply --spec /etc/rookery/layout.json ||
-    fail disk "the disk has not the layout that this site requires, and was left as it is (the reason stands above)"
+    fail "the disk has not the layout that this site requires, and was left as it is (the reason stands above)"
 }
 
 mount_filesystems() {
-  mount -t tmpfs -o mode=755 tmpfs $root || fail mount "cannot mount a tmpfs for /"
+  mount -t tmpfs -o mode=755 tmpfs $root || fail_reported mount "cannot mount a tmpfs for /"
   device='' tries=0
   until device=$(findfs LABEL=rookery-nix 2> /dev/null) && [ -b "$device" ]; do
     tries=$((tries + 1))
-    [ $tries -lt 100 ] || fail mount "no file system labelled rookery-nix appeared within 20 s"
+    [ $tries -lt 100 ] || fail_reported mount "no file system labelled rookery-nix appeared within 20 s"
     sleep 0.2
   done
   # 1: errors corrected; 2: corrected too, and a reboot is only needed where the file system was mounted
   e2fsck -p "$device" > /run/rookery/e2fsck.log 2>&1
-  [ $? -lt 4 ] || fail mount "e2fsck gave $device up: $(tail -n 1 /run/rookery/e2fsck.log)"
+  [ $? -lt 4 ] || fail_reported mount "e2fsck gave $device up: $(tail -n 1 /run/rookery/e2fsck.log)"
   mkdir $root/nix
-  mount -t ext4 -o noatime "$device" $root/nix || fail mount "cannot mount $device on /nix"
+  mount -t ext4 -o noatime "$device" $root/nix || fail_reported mount "cannot mount $device on /nix"
 }
 
 fetch() {
-  rookery-agent fetch --root $root || fail fetch "the generation could not be brought to this disk (the reason stands above)"
+  rookery-agent fetch --root $root || fail "the generation could not be brought to this disk (the reason stands above)"
 }
 
 check_init() {
   case $init in
   /nix/store/*) ;;
-  *) fail init "the kernel command line has no init=/nix/store/...: the menu entry is broken" ;;
+  *) fail_reported activate "the kernel command line has no init=/nix/store/...: the menu entry is broken" ;;
   esac
-  [ -e "$root$init" ] || fail init "$init is not on the disk, although it was fetched"
+  [ -e "$root$init" ] || fail_reported activate "$init is not on the disk, although it was fetched"
 }
 
 # Stage 2 begins with an untouched card, as NixOS' flushBeforeStage2 leaves it: networkd asks for the same lease again (same client
@@ -183,7 +187,7 @@ leave_network() {
 }
 
 hand_over() {
-  report hand-over
+  report activate started
   leave_network
   say "hand-over to $init"
   for directory in proc sys dev run; do mkdir -p $root/$directory; done
@@ -192,18 +196,16 @@ hand_over() {
   exec $busybox switch_root $root "$init"
 }
 
-online=''
 mount_kernel_filesystems
 read_command_line
 say "start"
+gather_entropy
 load_modules
 bring_up_network
-report network
+report network ok
 prepare_disk
-report disk
 mount_filesystems
-report mount
+report mount ok
 fetch
-report fetch
 check_init
 hand_over

@@ -1,5 +1,5 @@
 # Builder: the toplevel, with the files that NixOS' has. @NAME@ in the scripts and in boot.json becomes a store path.
-fill() { sed -e "s,@out@,$out,g" -e "s,@busybox@,$busybox,g" -e "s,@path@,$path,g" -e "s,@etc@,$etc,g" "$1"; }
+fill() { sed -e "s,@out@,$out,g" -e "s,@busybox@,$busybox,g" -e "s,@path@,$path,g" -e "s,@etc@,$etc,g" -e "s,@shutdown@,$shutdown,g" "$1"; }
 mkdir $out
 for script in init activate; do
   eval "fill \$$script" > $out/$script
