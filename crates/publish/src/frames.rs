@@ -135,4 +135,21 @@ mod tests {
         assert_eq!(zstd::decode_all(&packed[..]).unwrap(), b"");
         assert_eq!(sums.nar_hash, digest(b""));
     }
+
+    #[test]
+    fn a_failure_of_the_packed_file_is_told_apart() {
+        struct Full;
+        impl Write for Full {
+            fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+                Err(io::ErrorKind::StorageFull.into())
+            }
+            fn flush(&mut self) -> io::Result<()> {
+                Ok(())
+            }
+        }
+        let mut compressor = Compressor::new(1).unwrap();
+        let mut frames = FrameWriter::new(Full, &mut compressor, |_| Ok(()));
+        assert!(frames.write_all(&vec![0; FRAME_SIZE]).is_err());
+        assert_eq!(frames.take_failure().unwrap().kind(), io::ErrorKind::StorageFull);
+    }
 }

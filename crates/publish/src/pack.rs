@@ -74,7 +74,7 @@ impl Packer<'_> {
     /// Sees to it that the cache has each of `paths`, whole and signed; returns their narinfos.
     ///
     /// Those that are there are not read again, except `boot`: what is copied out of the store beside the cache must be sound too.
-    pub(crate) fn pack(&self, paths: Vec<PathInfo>, boot: &[StorePath]) -> Result<Vec<NarInfo>, PackError> {
+    pub(crate) fn pack(&self, paths: Vec<PathInfo>, boot: &[PathInfo]) -> Result<Vec<NarInfo>, PackError> {
         let mut ready = Vec::with_capacity(paths.len());
         let mut missing = Vec::new();
         for path in paths {
@@ -82,11 +82,11 @@ impl Packer<'_> {
                 missing.push(path);
                 continue;
             };
-            if boot.contains(&path.path) {
-                self.check(&path)?;
-            }
             self.cache.sign(&mut info, self.keys)?;
             ready.push(info);
+        }
+        for path in boot.iter().filter(|path| !missing.contains(path)) {
+            self.check(path)?;
         }
         let bytes = missing.iter().map(|path| path.nar_size).sum();
         (self.report)(Event::Packing { paths: missing.len(), reused: ready.len(), bytes });

@@ -214,7 +214,9 @@ impl Publisher<'_> {
     fn pack(&self, system: &System) -> Result<closure::Closure, PublishError> {
         let toplevels: Vec<StorePath> = system.entries.iter().map(|entry| entry.toplevel.clone()).collect();
         let boot_files = system.entries.iter().flat_map(|entry| [&entry.kernel, &entry.initrd]);
-        let boot = boot_files.map(|path| self.store.holder(path)).collect::<Result<Vec<_>, _>>()?;
+        let holders = boot_files.map(|path| self.store.holder(path)).collect::<Result<Vec<_>, _>>()?;
+        let mut boot = self.store.closure(&holders)?;
+        boot.retain(|info| holders.contains(&info.path));
         let cache = Cache::new(self.layout);
         cache.prepare()?;
         let packer =

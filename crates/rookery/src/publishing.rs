@@ -1,3 +1,4 @@
+use std::path::Path;
 use std::sync::mpsc::{self, Sender};
 use std::thread;
 
@@ -13,7 +14,7 @@ use crate::progress::Progress;
 use crate::site::Site;
 
 pub(crate) fn publish(site: &Site, output: Output, arguments: &PublishArguments) -> Result<(), Failure> {
-    let store = arguments.store.as_ref().map_or_else(Store::system, Store::at);
+    let store = store(arguments.store.as_deref())?;
     let request = Request {
         role: arguments.role.clone(),
         toplevel: store.path(&arguments.toplevel)?,
@@ -39,7 +40,7 @@ pub(crate) fn publish(site: &Site, output: Output, arguments: &PublishArguments)
 
 pub(crate) fn follow(site: &Site, output: Output, arguments: &FollowArguments) -> Result<(), Failure> {
     let profiles = std::path::absolute(&arguments.profiles)?;
-    let store = arguments.store.as_ref().map_or_else(Store::system, Store::at);
+    let store = store(arguments.store.as_deref())?;
     let keys = [site.secret_key()?];
     let progress = Progress::new(output.json);
     let report = |event: publish::Event<'_>| progress.hear(event);
@@ -71,6 +72,14 @@ pub(crate) fn follow(site: &Site, output: Output, arguments: &FollowArguments) -
         }
     });
     printed
+}
+
+/// The root is made absolute, for Nix may be asked with it too.
+fn store(root: Option<&Path>) -> Result<Store, Failure> {
+    Ok(match root {
+        Some(root) => Store::at(std::path::absolute(root)?),
+        None => Store::system(),
+    })
 }
 
 fn once(output: Output, pass: &Pass) -> Result<(), Failure> {
