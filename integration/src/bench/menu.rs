@@ -40,15 +40,15 @@ pub(super) fn run(workspace: &Workspace) -> Result<Vec<Row>> {
     let mut waiting = Vec::new();
     for number in GENERATIONS + 1..=GENERATIONS + SAMPLES {
         let generation = room.publish(&toplevel(&store, room.lab.scratch(), number, KERNEL, INITRD)?)?;
-        room.set_default(GENERATIONS)?;
-        let from = room.site.state().join("generations").join(generation.to_string());
-        let to = aside.join(generation.id.to_string());
-        rename(&from, &to)?;
-        waiting.push((generation, to, from));
+        let place = room.site.state().join("generations").join(generation.to_string());
+        waiting.push((aside.join(generation.id.to_string()), place, generation));
     }
-    let mut servers = Servers::new(&room.lab, workspace, &room.site)?;
+    room.set_default(GENERATIONS)?;
+    // Only now, when each has a number of its own.
+    waiting.iter().try_for_each(|(aside, place, _)| rename(place, aside))?;
+    let mut servers = Servers::new(&room.lab, workspace, &room.site);
     servers.start_one(Service::MenuGenerator)?;
-    let samples = waiting.iter().map(|(generation, from, to)| appear(&room, generation, from, to));
+    let samples = waiting.iter().map(|(aside, place, generation)| appear(&room, generation, aside, place));
     let samples = samples.collect::<Result<Vec<_>>>()?;
     servers.stop_all()?;
     let row = |percent| {

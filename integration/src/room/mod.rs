@@ -75,7 +75,7 @@ impl Room {
 
     /// Starts the four services.
     pub fn serve(&self) -> Result<Servers<'_>> {
-        let mut servers = Servers::new(&self.lab, &self.workspace, &self.site)?;
+        let mut servers = Servers::new(&self.lab, &self.workspace, &self.site);
         Service::ALL.into_iter().try_for_each(|service| servers.start_one(service))?;
         Ok(servers)
     }

@@ -5,7 +5,6 @@ mod readiness;
 mod site;
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use boot_model::event::Event;
@@ -54,24 +53,20 @@ const READY: Duration = Duration::from_secs(60);
 pub struct Servers<'a> {
     lab: &'a Lab,
     site: &'a Site,
-    programs: BTreeMap<Service, PathBuf>,
+    workspace: &'a Workspace,
     running: BTreeMap<Service, Process>,
 }
 
 impl<'a> Servers<'a> {
-    /// Finds the programs; none runs yet.
-    pub fn new(lab: &'a Lab, workspace: &Workspace, site: &'a Site) -> Result<Self> {
-        let mut programs = BTreeMap::new();
-        for service in Service::ALL {
-            programs.insert(service, workspace.program(&service.program())?);
-        }
-        Ok(Self { lab, site, programs, running: BTreeMap::new() })
+    /// None of them runs yet.
+    pub fn new(lab: &'a Lab, workspace: &'a Workspace, site: &'a Site) -> Self {
+        Self { lab, site, workspace, running: BTreeMap::new() }
     }
 
     /// Starts one that does not run, and waits until it is ready.
     pub fn start_one(&mut self, service: Service) -> Result<()> {
         let readiness = Readiness::listen(self.lab.scratch(), service.name())?;
-        let mut command = self.lab.namespace().command(&self.programs[&service]);
+        let mut command = self.lab.namespace().command(self.workspace.program(&service.program())?);
         command.arg("--config").arg(self.site.config()).arg("run").env("NOTIFY_SOCKET", readiness.path());
         let mut process = Process::start(self.lab.log(), service.name(), &mut command)?;
         readiness.wait(&mut process, service.name(), READY)?;
