@@ -137,7 +137,8 @@ fn realise(
         };
         progress.finish();
         let now = progress.brought();
-        if now.bytes > before.bytes {
+        // Whole paths only: a server that cuts every transfer in the middle sends bytes for ever.
+        if now.paths > before.paths {
             forward = Instant::now();
             backoff.reset();
         }

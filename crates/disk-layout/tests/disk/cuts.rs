@@ -76,7 +76,7 @@ fn twice_in_a_row() {
     let mut states = Vec::new();
     let mut dice = Dice(11);
     Disk::blank(256, 512).apply(&spec, None, |disk, _| states.push(disk.cut(|_| dice.flip())));
-    for (index, state) in states.iter().enumerate().step_by(30) {
+    for (index, state) in states.iter().enumerate().step_by(60) {
         if matches!(state.plan(&spec, None), Verdict::Match(_)) {
             continue;
         }
