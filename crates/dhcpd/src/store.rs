@@ -24,6 +24,8 @@ pub struct LeaseStore {
     last: u64,
     /// Records in the journal.
     appended: usize,
+    /// A write failed. Records behind a torn one would not be read again, so none are written there.
+    broken: bool,
     /// What the files say together.
     live: HashMap<Ipv4Addr, Lease>,
 }
@@ -74,7 +76,7 @@ impl LeaseStore {
         let live = leases.iter().map(|lease| (lease.address, lease.clone())).collect();
         // Replaced below: a snapshot of everything goes first, then a journal that continues it.
         let open = directory.try_clone().map_err(failed("cannot open", &path))?;
-        let mut store = Self { snapshot, journal, directory, open, last, appended: 0, live };
+        let mut store = Self { snapshot, journal, directory, open, last, appended: 0, broken: false, live };
         let path = store.snapshot.clone();
         store.rewrite(None).map_err(failed("cannot write", &path))?;
         Ok((store, leases))
@@ -83,16 +85,21 @@ impl LeaseStore {
     /// Writes leases and returns when they are on disk.
     ///
     /// # Errors
-    /// If they may not be. Nothing more is to be appended then before a [`LeaseStore::rewrite`].
+    /// If they may not be on disk, and from then on until a [`LeaseStore::rewrite`] succeeds.
     pub fn append<'a>(&mut self, leases: impl IntoIterator<Item = &'a Lease> + Clone) -> io::Result<()> {
+        if self.broken {
+            return Err(io::Error::other("an earlier write failed and the files are not yet made anew"));
+        }
         let mut bytes = Vec::new();
         let mut last = self.last;
         for lease in leases.clone() {
             last += 1;
             journal::append(&mut bytes, last, lease);
         }
+        self.broken = true;
         self.open.write_all(&bytes)?;
         self.open.sync_data()?;
+        self.broken = false;
         self.appended += (last - self.last) as usize;
         self.last = last;
         self.live.extend(leases.into_iter().map(|lease| (lease.address, lease.clone())));
@@ -109,6 +116,7 @@ impl LeaseStore {
     /// # Errors
     /// If that fails; the old files are then still whole.
     pub fn rewrite(&mut self, leases: Option<Vec<Lease>>) -> io::Result<()> {
+        self.broken = true;
         if let Some(leases) = leases {
             self.live = leases.into_iter().map(|lease| (lease.address, lease)).collect();
         }
@@ -126,6 +134,7 @@ impl LeaseStore {
         self.replace(&self.journal, &journal::header(last))?;
         self.open = OpenOptions::new().append(true).open(&self.journal)?;
         self.appended = 0;
+        self.broken = false;
         Ok(())
     }
 
@@ -258,6 +267,9 @@ mod tests {
         store.append(&[lease(1, 10)]).unwrap();
         // A descriptor that refuses to be written to.
         store.open = File::open(layout.lease_journal()).unwrap();
+        assert!(store.append(&[lease(2, 11)]).is_err());
+        // The descriptor works again, but what stands behind a torn record would be lost.
+        store.open = OpenOptions::new().append(true).open(layout.lease_journal()).unwrap();
         assert!(store.append(&[lease(2, 11)]).is_err());
         store.rewrite(Some(vec![lease(1, 10), lease(2, 11)])).unwrap();
         store.append(&[lease(3, 12)]).unwrap();

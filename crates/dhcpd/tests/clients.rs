@@ -70,6 +70,7 @@ fn dhclient_obtains_reboots_with_a_wrong_address_and_releases() {
     room.start_server();
     let mut client = Client::dhclient(&room);
     let address = client.next("BOUND");
+    room.wait_for_dhclient_lease(&address);
     client.stop();
 
     // INIT-REBOOT with what it remembers.
@@ -81,6 +82,7 @@ fn dhclient_obtains_reboots_with_a_wrong_address_and_releases() {
     room.forge_dhclient_lease(&address, WISHED);
     let mut client = Client::dhclient(&room);
     assert_eq!(client.next("BOUND"), address);
+    room.wait_for_dhclient_lease(&address);
     assert!(room.events().contains("NAK: the client's lease is of another address"), "{}", room.events());
     client.stop();
 

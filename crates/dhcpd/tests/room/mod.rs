@@ -116,9 +116,19 @@ impl Room {
 
     /// Waits for a line of events: what a client sends last has no answer that could be waited for.
     pub(crate) fn wait_for_event(&self, text: &str) {
+        self.wait_for_text("state/events/dhcpd/events.jsonl", text);
+    }
+
+    /// Waits until dhclient has written its lease, which it does after it has told its script.
+    pub(crate) fn wait_for_dhclient_lease(&self, address: &str) {
+        self.wait_for_text("dhclient.leases", &format!("fixed-address {address};"));
+    }
+
+    fn wait_for_text(&self, file: &str, text: &str) {
         let begun = Instant::now();
-        while !self.events().contains(text) {
-            assert!(begun.elapsed() < PATIENCE, "no event says {text:?}:\n{}", self.events());
+        let read = || fs::read_to_string(self.path(file)).unwrap_or_default();
+        while !read().contains(text) {
+            assert!(begun.elapsed() < PATIENCE, "{file} does not say {text:?}:\n{}", read());
             thread::sleep(Duration::from_millis(20));
         }
     }
