@@ -11,6 +11,7 @@ use generations::Layout;
 use menu_generator::{Stored, store};
 
 type Files = BTreeMap<PathBuf, String>;
+type Leave = fn(&Path);
 
 fn files(version: &str) -> Files {
     let names = ["10.0.0.1/pxelinux.cfg/default", "10.0.0.1/ipxe/default.ipxe", "10.0.0.2/ipxe/default.ipxe"];
@@ -80,7 +81,7 @@ fn what_did_not_change_is_the_same_file() {
 /// Each state that a writer can leave behind when it dies, made by hand; readers see the old set, and the next writer goes on.
 #[test]
 fn stopped_anywhere_the_old_set_is_whole_and_the_next_writer_recovers() {
-    let leave: [(&str, fn(&Path)); 4] = [
+    let leave: [(&str, Leave); 4] = [
         ("a new set, empty", |menus| fs::create_dir(menus.join("set-2")).unwrap()),
         ("a new set, half written", |menus| {
             fs::create_dir_all(menus.join("set-2/10.0.0.1/ipxe")).unwrap();

@@ -64,7 +64,7 @@ impl Script {
                 "heading" => self.heading.clone(),
                 _ => format!("<{name}>"),
             };
-            if value.starts_with('<') {
+            if !matches!(name.as_str(), "pad:string" | "heading") {
                 self.expanded.push(name);
             }
             word.replace_range(start..=end, &value);
