@@ -2,32 +2,31 @@
 //! destructor runs and nothing of the lab stays behind.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread;
 
-use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
 
 use crate::{Error, Result};
 
 static REQUESTED: AtomicBool = AtomicBool::new(false);
 
-/// Call first in `main`: the signals are blocked in this thread and in all that it starts (not in programs: the standard
-/// library gives those an empty mask), and one thread waits for them. The second signal ends the process at once; its
-/// children then die with it, see [`crate::namespace::Namespace::command`].
+/// Call once, first in `main`. The second signal ends the process at once; its children then die with it, see
+/// [`crate::namespace::Namespace::command`].
+///
+/// Handlers, not a blocked mask and a thread that waits: programs inherit a mask (std since 1.66), and services that the lab
+/// starts would be deaf to its SIGTERM.
 pub fn arm() -> Result<()> {
-    let mut signals = SigSet::empty();
+    let flags = SaFlags::SA_RESETHAND | SaFlags::SA_RESTART;
+    let action = SigAction::new(SigHandler::Handler(request), flags, SigSet::empty());
     for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
-        signals.add(signal);
+        // SAFETY: `request` does nothing but store to an atomic, which is async-signal-safe (signal-safety(7)).
+        #[allow(unsafe_code)]
+        unsafe { sigaction(signal, &action) }.map_err(Error::errno(format!("handling {signal}")))?;
     }
-    signals.thread_block().map_err(Error::errno("blocking SIGINT, SIGTERM and SIGHUP"))?;
-    thread::spawn(move || {
-        while signals.wait().is_ok() {
-            if REQUESTED.swap(true, Ordering::SeqCst) {
-                std::process::abort();
-            }
-            eprintln!("\nlab: cleaning up; once more to leave at once");
-        }
-    });
     Ok(())
+}
+
+extern "C" fn request(_signal: libc::c_int) {
+    REQUESTED.store(true, Ordering::SeqCst);
 }
 
 /// Fails once a signal has come. Every wait of the lab calls it at least each [`INTERVAL`].
