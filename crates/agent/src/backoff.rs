@@ -1,7 +1,10 @@
 //! Waiting between attempts: exponential with full jitter, so that thirty clients that lost the server together do not come
 //! back together.
 
-use std::time::Duration;
+use std::{
+    hash::{BuildHasher as _, Hasher as _, RandomState},
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
 const FIRST: Duration = Duration::from_millis(500);
 const LONGEST: Duration = Duration::from_secs(15);
@@ -29,9 +32,14 @@ impl Backoff {
     }
 }
 
-/// 64 random bits; where the kernel has none to give yet, the process id must do (it only spreads clients out).
+/// 64 random bits for spreading clients out and telling boots apart; no secret may depend on them. Taken from the standard
+/// library because it never waits for the kernel's entropy: a processor without RDRAND has none in an initrd, and a static
+/// program that asks in the usual ways would wait for ever.
 pub(crate) fn random() -> u64 {
-    getrandom::u64().unwrap_or_else(|_| u64::from(std::process::id()).wrapping_mul(0x9E37_79B9_7F4A_7C15))
+    let mut hasher = RandomState::new().build_hasher();
+    // Two machines started from one image may have the same entropy at first, but not the same clock.
+    hasher.write_u128(SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos()));
+    hasher.finish()
 }
 
 #[cfg(test)]
