@@ -4,7 +4,7 @@
 
 mod room;
 
-use room::{Client, Room, missing};
+use room::{Client, RENEW, Room, missing};
 
 /// Not where the hash would put this client, so that having it again proves a memory.
 const WISHED: &str = "10.77.0.177";
@@ -28,7 +28,7 @@ fn udhcpc_obtains_renews_and_releases() {
     assert_eq!(room.state_of(WISHED), "bound");
 
     // A renewal goes by unicast, so the client has the address.
-    client.signal(room::RENEW);
+    client.signal(RENEW);
     assert_eq!(client.next("renew"), WISHED);
 
     client.signal(room::RELEASE);
@@ -51,7 +51,7 @@ fn a_killed_server_keeps_its_promise() {
     room.start_server();
     assert_eq!(room.state_of(WISHED), "bound");
     // The client's renewal is of a lease that the server must know: it would refuse an unknown one.
-    client.signal(room::RENEW);
+    client.signal(RENEW);
     assert_eq!(client.next("renew"), WISHED);
     drop(client);
 
@@ -101,4 +101,18 @@ fn firmware_without_a_generation_gets_an_address_and_the_events_say_why_no_file(
     let mut client = Client::udhcpc(&room, &["-V", "PXEClient:Arch:00000:UNDI:002001", "-x", "0x5d:0000"]);
     client.next("bound");
     room.wait_for_event("role lab has no generation for x86_64-linux that can be served");
+}
+
+#[test]
+fn sighup_gives_a_host_its_address() {
+    if skipped() {
+        return;
+    }
+    let mut room = Room::new("h");
+    room.start_server();
+    let mut client = Client::udhcpc(&room, &["-r", WISHED]);
+    assert_eq!(client.next("bound"), WISHED);
+    room.reload_with_host("52:54:00:77:00:01", "10.77.0.20");
+    // The server says nothing when it has read the hosts; until then it renews the old address.
+    while client.next_of(&["renew", "bound"], RENEW) != "10.77.0.20" {}
 }

@@ -89,6 +89,15 @@ impl Room {
         server.wait().unwrap();
     }
 
+    /// Reserves an address for a host and tells the server to read its hosts again.
+    pub(crate) fn reload_with_host(&self, mac: &str, address: &str) {
+        fs::create_dir(self.path("hosts.d")).unwrap();
+        let host = format!("[[host]]\nmac = \"{mac}\"\nname = \"pc1\"\nrole = \"lab\"\naddress = \"{address}\"\n");
+        fs::write(self.path("hosts.d/lab.toml"), host).unwrap();
+        let server = self.server.as_ref().unwrap();
+        kill(Pid::from_raw(server.id() as i32), Signal::SIGHUP).unwrap();
+    }
+
     pub(crate) fn change_client_mac(&self, mac: &str) {
         let client = self.client_namespace();
         ip(&["-n", &client, "link", "set", "card", "down"]);
@@ -226,6 +235,19 @@ impl Client {
         loop {
             let line = self.lines.recv_timeout(PATIENCE).unwrap_or_else(|_| panic!("{what} did not happen"));
             if let Some(address) = line.strip_prefix(what) {
+                return address.trim().to_owned();
+            }
+        }
+    }
+
+    /// Sends the signal and returns the address of whichever of these happens next; a NAK comes before a new address.
+    pub(crate) fn next_of(&mut self, what: &[&str], signal: Signal) -> String {
+        self.signal(signal);
+        loop {
+            let line = self.lines.recv_timeout(PATIENCE).unwrap_or_else(|_| panic!("none of {what:?} happened"));
+            if let Some(address) = what.iter().find_map(|what| line.strip_prefix(what)) {
+                // Faster than two a second is more than the server's rate guard lets any client have.
+                thread::sleep(Duration::from_millis(500));
                 return address.trim().to_owned();
             }
         }
