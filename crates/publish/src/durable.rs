@@ -127,7 +127,7 @@ impl Drop for StagedDirectory {
 
 /// Writes a small file in one step and makes it last.
 pub(crate) fn write_file(target: &Path, bytes: &[u8]) -> Result<(), WriteError> {
-    let (Some(parent), Some(name)) = (target.parent(), target.file_name()) else {
+    let (Some(parent), Some(name)) = (parent(target), target.file_name()) else {
         return Err(WriteError::new("write", target, io::ErrorKind::InvalidFilename.into()));
     };
     let staged = StagedFile::create(parent, &name.to_string_lossy())?;
@@ -151,7 +151,7 @@ pub(crate) fn make_directories(path: &Path) -> Result<(), WriteError> {
     if path.is_dir() {
         return Ok(());
     }
-    if let Some(parent) = path.parent() {
+    if let Some(parent) = parent(path) {
         make_directories(parent)?;
     }
     make_directory(path)?;
@@ -205,7 +205,12 @@ pub(crate) fn sync_directory(path: &Path) -> Result<(), WriteError> {
 }
 
 fn sync_parent(path: &Path) -> Result<(), WriteError> {
-    path.parent().map_or(Ok(()), sync_directory)
+    parent(path).map_or(Ok(()), sync_directory)
+}
+
+/// The directory that holds `path`, for a relative one with a single component too.
+fn parent(path: &Path) -> Option<&Path> {
+    path.parent().map(|parent| if parent.as_os_str().is_empty() { Path::new(".") } else { parent })
 }
 
 fn make_directory(path: &Path) -> Result<(), WriteError> {

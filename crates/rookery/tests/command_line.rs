@@ -256,6 +256,15 @@ fn a_full_disk_publishes_nothing() {
 }
 
 #[test]
+fn the_state_directory_and_the_store_may_be_relative() {
+    let site = Site::new();
+    let one = site.test.system("one");
+    let mut publish = site.command(&["publish", "lab", one.as_str(), "--state", "other", "--store", "root"]);
+    succeeds(publish.current_dir(site.test.file(".")));
+    assert!(site.test.file("other/generations/lab/default").exists());
+}
+
+#[test]
 fn a_reader_that_leaves_is_no_failure() {
     let site = Site::new();
     let mut child = site.command(&["list"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
