@@ -38,7 +38,7 @@ pub(crate) fn check(config: &Config, out: &mut impl Write) -> Result<(), Failure
             problems.extend(missing(&layout, published));
         }
     }
-    writeln!(out, "serves {} store paths in all", index.len())?;
+    writeln!(out, "store paths in all: {}", index.len())?;
     for problem in &problems {
         writeln!(out, "cannot serve {}: {}", problem.path.display(), problem.reason)?;
     }
