@@ -109,7 +109,8 @@ fn bind(config: &Config) -> Result<Vec<std::net::TcpListener>, Failure> {
     }
     let at = |address: Ipv4Addr| {
         let address = SocketAddrV4::new(address, config.nar_cache.port);
-        listen(address.into()).map_err(|error| Failure::runtime(format!("binding TCP {address}: {error}")))
+        listen(address.into())
+            .map_err(|error| Failure::runtime(format!("binding TCP {address}: {error}{}", cure(error.kind()))))
     };
     config.subnets.iter().map(|subnet| at(subnet.address.address())).collect()
 }
@@ -120,6 +121,15 @@ fn listen(address: SocketAddr) -> io::Result<std::net::TcpListener> {
     socket.set_reuseaddr(true)?;
     socket.bind(address)?;
     socket.listen(BACKLOG)?.into_std()
+}
+
+fn cure(kind: io::ErrorKind) -> &'static str {
+    match kind {
+        io::ErrorKind::AddrInUse => "; stop the program that serves there, or change nar-cache.port",
+        io::ErrorKind::AddrNotAvailable => "; give the interface this address first, or correct the subnet's address",
+        io::ErrorKind::PermissionDenied => "; a port below 1024 takes CAP_NET_BIND_SERVICE or a socket unit",
+        _ => "",
+    }
 }
 
 fn log_counts(desk: &Desk) {

@@ -140,6 +140,8 @@ fn says_what_is_wrong_and_ends_with_its_code() {
     assert_eq!(code, 1);
     assert!(said.contains(&format!("binding TCP 127.0.0.1:{port}: Address already in use")), "{said}");
 
+    assert!(said.contains("change nar-cache.port"), "{said}");
+
     let config = configure(&state, 0);
     fs::write(&config, "[nar-cache]\nprot = 1\n").unwrap();
     let (code, _, said) = output(&config, &["check"]);

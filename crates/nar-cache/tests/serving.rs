@@ -87,6 +87,13 @@ fn framing_of_http_1_0() {
     );
     assert_eq!(response.text(), "#!ipxe\nmenu one\n");
     assert_eq!(client.rest(), b"", "the connection is closed after it");
+
+    let mut client = server.client();
+    for _ in 0..2 {
+        client.send("GET /boot.ipxe HTTP/1.0\r\nConnection: keep-alive\r\n\r\n");
+        let kept = client.response_to("GET");
+        assert_eq!((&*kept.head[0], kept.header("Connection")), ("HTTP/1.0 200 OK", Some("keep-alive")));
+    }
 }
 
 #[test]

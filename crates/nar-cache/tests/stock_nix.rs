@@ -44,7 +44,7 @@ impl Nix {
             return Some(Self { programs });
         }
         assert_ne!(std::env::var("ROOKERY_REQUIRE_PEERS").as_deref(), Ok("1"), "{lacking}");
-        println!("skipped: {lacking}");
+        eprintln!("skipped: {lacking}");
         None
     }
 
