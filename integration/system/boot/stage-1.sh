@@ -91,12 +91,13 @@ gather_entropy() { dd if=/dev/random of=/dev/null bs=1 count=1 2> /dev/null & }
 
 # Drivers uncover devices that want drivers (a bus, then what is on it), so this is repeated until nothing new appears.
 load_modules() {
-  known=''
+  [ -e /run/rookery/aliases ] || echo none > /run/rookery/aliases # to busybox an empty list of patterns matches everything
   for _ in 1 2 3 4 5 6; do
-    wanted=$(find /sys/devices -name modalias -exec cat {} + 2> /dev/null | sort -u)
-    [ "$wanted" != "$known" ] || break
-    known=$wanted
-    echo "$wanted" | xargs modprobe -q -a 2> /dev/null
+    # of what every device calls itself, what was not asked for before: modprobe reads its tables anew for each
+    cat /sys/bus/*/devices/*/modalias 2> /dev/null | grep -E '^(pci|virtio|usb|scsi|hid|vmbus|xen|mmc|platform):' |
+      sort -u | grep -vxFf /run/rookery/aliases > /run/rookery/new-aliases || break
+    cat /run/rookery/new-aliases >> /run/rookery/aliases
+    xargs modprobe -q -a < /run/rookery/new-aliases 2> /dev/null
   done
 }
 
@@ -146,7 +147,19 @@ bring_up_network() {
   say "$card ($address) is $(cat /run/rookery/address)"
 }
 
+# Controllers look for their disks in their own time. Without any the agent says what it sees.
+wait_for_disk() {
+  for _ in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do
+    load_modules
+    for disk in /sys/block/*/device; do
+      case $disk in */sr[0-9]*/device | *'*'*) ;; *) return ;; esac
+    done
+    sleep 0.5
+  done
+}
+
 prepare_disk() {
+  wait_for_disk
   rookery-agent disk apply --spec /etc/rookery/layout.json ||
     fail "the disk has not the layout that this site requires, and was left as it is (the reason stands above)"
 }
