@@ -87,7 +87,8 @@ fn one(config: &Config, host: Option<MacAddr>, loader: Loader, server: Option<Ip
     let Rendered { mut files, .. } = render(config, &config.hosts, &scan(config)?);
     let own = host.and_then(|host| files.remove(&loader.file(server, Some(host))));
     let menu = own.or_else(|| files.remove(&loader.file(server, None)));
-    menu.ok_or_else(|| Failure::runtime("no menu was rendered for it"))
+    let menu = menu.ok_or_else(|| Failure::runtime("no menu was rendered for it"))?;
+    Ok(menu.to_string())
 }
 
 fn check(config: &Config) -> Result<String, Failure> {

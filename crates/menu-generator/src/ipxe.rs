@@ -35,16 +35,9 @@ pub(crate) fn misread(command_line: &str) -> Option<String> {
     (count > ARGUMENTS).then(|| format!("iPXE takes {ARGUMENTS} words, and it has {count} with what Rookery adds"))
 }
 
-pub(crate) fn head(heading: &str) -> String {
+pub(crate) fn render(menu: &Menu, server: SocketAddrV4) -> String {
     // A blank that is not lost between words: hexadecimal 20, put in as ${pad:string}.
-    format!(
-        "#!ipxe\n# Written by rookery-menu-generator: changes here are lost.\nset pad:hex 20\nset heading {}\n",
-        text(heading)
-    )
-}
-
-pub(crate) fn body(menu: &Menu, server: SocketAddrV4) -> String {
-    let mut out = String::new();
+    let mut out = "#!ipxe\n# Written by rookery-menu-generator: changes here are lost.\nset pad:hex 20\n".to_owned();
     section(&mut out, menu, "start", None);
     // Not before ten seconds, or a key: a room whose server is away must not hammer at it when it comes back.
     line(
@@ -63,12 +56,7 @@ pub(crate) fn body(menu: &Menu, server: SocketAddrV4) -> String {
 
 /// One menu and what its items do, from the label `name` on.
 fn section(out: &mut String, menu: &Menu, name: &str, parent: Option<&str>) {
-    line(out, format_args!(":{name}"));
-    match parent {
-        // The heading of the whole file is the head's.
-        None => line(out, format_args!("menu ${{heading}}")),
-        Some(_) => line(out, format_args!("menu {}", text(&menu.heading))),
-    }
+    line(out, format_args!(":{name}\nmenu {}", text(&menu.heading)));
     for note in &menu.notes {
         line(out, format_args!("item --gap {}", text(note)));
     }

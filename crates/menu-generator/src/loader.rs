@@ -47,19 +47,11 @@ impl Loader {
         }
     }
 
-    /// What stands before the body of a menu's file: all that differs between two machines of one role.
-    pub(crate) fn head(self, heading: &str) -> String {
+    /// The menu's file.
+    pub(crate) fn render(self, menu: &Menu, server: SocketAddrV4) -> String {
         match self {
-            Self::Pxelinux => pxelinux::head(heading),
-            Self::Ipxe => ipxe::head(heading),
-        }
-    }
-
-    /// The rest of the file.
-    pub(crate) fn body(self, menu: &Menu, server: SocketAddrV4) -> String {
-        match self {
-            Self::Pxelinux => pxelinux::body(menu),
-            Self::Ipxe => ipxe::body(menu, server),
+            Self::Pxelinux => pxelinux::render(menu),
+            Self::Ipxe => ipxe::render(menu, server),
         }
     }
 

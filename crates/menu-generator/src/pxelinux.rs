@@ -41,18 +41,14 @@ MENU NOTABMSG Arrow keys choose, Enter boots.
 MENU CLEAR
 ";
 
-pub(crate) fn head(heading: &str) -> String {
+pub(crate) fn render(menu: &Menu) -> String {
     // ALLOWOPTIONS 0: no editing of command lines at the keyboard. NOESCAPE is left alone: with it, a site without vesamenu.c32
     // would make its clients ask for that file without a pause (ldlinux.c, enter_cmdline).
-    format!(
+    let mut out = format!(
         "# Written by rookery-menu-generator: changes here are lost.\nUI vesamenu.c32\nPROMPT 0\nALLOWOPTIONS 0\n\
-         MENU TITLE {}\n",
-        text(heading)
-    )
-}
-
-pub(crate) fn body(menu: &Menu) -> String {
-    let mut out = LOOK.to_owned();
+         MENU TITLE {}\n{LOOK}",
+        text(&menu.heading)
+    );
     if menu.timeout_seconds > 0 {
         line(&mut out, format_args!("TIMEOUT {}", u32::from(menu.timeout_seconds) * 10));
         let unasked = menu.default.and_then(|index| menu.items.get(index)).or(menu.items.first());

@@ -1,11 +1,12 @@
 //! Sets of menus on disk. `current` names the set in force and is the only thing that readers follow: a set is complete and on the
 //! disk before `current` names it, and stays for those who opened it until the one after the next.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs::{self, File};
 use std::io;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{MetadataExt, symlink};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use generations::Layout;
 use nix::unistd::syncfs;
@@ -37,7 +38,7 @@ const STAGED_LINK: &str = ".current";
 ///
 /// # Errors
 /// If the folder cannot be written. What was staged is swept up by the next set.
-pub fn store(layout: &Layout, files: &BTreeMap<PathBuf, String>) -> Result<Stored, SetError> {
+pub fn store(layout: &Layout, files: &BTreeMap<PathBuf, Arc<str>>) -> Result<Stored, SetError> {
     let menus = layout.menus();
     fs::create_dir_all(&menus).map_err(failed("making", &menus))?;
     let current = current(layout)?;
@@ -58,10 +59,12 @@ pub fn store(layout: &Layout, files: &BTreeMap<PathBuf, String>) -> Result<Store
     Ok(Stored::New(name))
 }
 
-/// Writes a set that nobody reads yet. Files that `previous` has already are linked, not written again.
-fn stage(set: &Path, previous: Option<&Path>, files: &BTreeMap<PathBuf, String>) -> Result<(), SetError> {
+/// Writes a set that nobody reads yet. Each text is one file with as many names as it needs: some hundred hosts of a role cost some
+/// hundred links, and a text that `previous` has is linked from there.
+fn stage(set: &Path, previous: Option<&Path>, files: &BTreeMap<PathBuf, Arc<str>>) -> Result<(), SetError> {
     fs::create_dir(set).map_err(failed("making", set))?;
     let mut made = None;
+    let mut placed: HashMap<*const str, PathBuf> = HashMap::new();
     for (name, text) in files {
         let path = set.join(name);
         let folder = path.parent().unwrap_or(set);
@@ -69,13 +72,15 @@ fn stage(set: &Path, previous: Option<&Path>, files: &BTreeMap<PathBuf, String>)
             fs::create_dir_all(folder).map_err(failed("making", folder))?;
             made = Some(folder.to_owned());
         }
-        let twin = previous.map(|previous| previous.join(name)).filter(|twin| holds(twin, text));
-        match twin {
-            Some(twin) => fs::hard_link(&twin, &path).map_err(failed("linking", &path))?,
-            None => fs::write(&path, text).map_err(failed("writing", &path))?,
+        let kept = || previous.map(|previous| previous.join(name)).filter(|kept| holds(kept, text));
+        let twin = placed.get(&Arc::as_ptr(text)).cloned().or_else(kept);
+        // A file system may have no links, or no more for this file.
+        if twin.is_none_or(|twin| fs::hard_link(&twin, &path).is_err()) {
+            fs::write(&path, &**text).map_err(failed("writing", &path))?;
         }
+        placed.entry(Arc::as_ptr(text)).or_insert(path);
     }
-    // One call for the whole file system is cheaper than one for each of some hundred files.
+    // One call for the whole file system: the folders, their names and the files reach the disk in one transaction of its journal.
     let directory = File::open(set).map_err(failed("opening", set))?;
     syncfs(&directory).map_err(|errno| failed("syncing", set)(errno.into()))
 }
@@ -119,9 +124,16 @@ fn holds(path: &Path, text: &str) -> bool {
     same_size && fs::read(path).is_ok_and(|bytes| bytes == text.as_bytes())
 }
 
-fn holds_exactly(set: &Path, files: &BTreeMap<PathBuf, String>) -> bool {
-    count_files(set).is_ok_and(|count| count == files.len())
-        && files.iter().all(|(name, text)| holds(&set.join(name), text))
+fn holds_exactly(set: &Path, files: &BTreeMap<PathBuf, Arc<str>>) -> bool {
+    // Names of one file are read once.
+    let mut compared: HashSet<(u64, *const str)> = HashSet::new();
+    let mut holds = |(name, text): (&PathBuf, &Arc<str>)| {
+        let path = set.join(name);
+        let Ok(metadata) = fs::metadata(&path) else { return false };
+        let known = (metadata.ino(), Arc::as_ptr(text));
+        compared.contains(&known) || (holds(&path, text) && compared.insert(known))
+    };
+    count_files(set).is_ok_and(|count| count == files.len()) && files.iter().all(&mut holds)
 }
 
 fn count_files(directory: &Path) -> io::Result<usize> {

@@ -34,10 +34,10 @@ fn compare(site: &Site, name: &str, host: Option<&str>) {
         let text = &rendered.files[&loader.file(SERVER, host.map(|mac| mac.parse().unwrap()))];
         let golden = Path::new("tests/golden").join(format!("{name}.{loader}"));
         if std::env::var_os("UPDATE_GOLDEN").is_some() {
-            fs::write(&golden, text).unwrap();
+            fs::write(&golden, &**text).unwrap();
         }
         let expected = fs::read_to_string(&golden).unwrap_or_default();
-        assert_eq!(text, &expected, "{} differs", golden.display());
+        assert_eq!(**text, *expected, "{} differs", golden.display());
     }
 }
 

@@ -84,7 +84,7 @@ fn model_and_text(site: &Site, loader: Loader) -> (Menu, String) {
     let composer = Composer { config: &config, snapshot: &snapshot, loader, server };
     let menu = composer.role(&config.roles[0], &mut BTreeSet::new());
     let rendered = render(&config, &config.hosts, &snapshot);
-    (menu, rendered.files[&loader.file(SERVER, Some("52:54:00:77:00:01".parse().unwrap()))].clone())
+    (menu, rendered.files[&loader.file(SERVER, Some("52:54:00:77:00:01".parse().unwrap()))].to_string())
 }
 
 fn boots(menu: &Menu) -> Vec<(&Item, &Boot)> {
@@ -124,7 +124,7 @@ fn check_ipxe(menu: &Menu, text: &str) {
     let boots = boots(menu);
     let gaps = script.all("item").filter(|item| item.words[0] == "--gap").count();
     let known = [
-        ("set", 2),
+        ("set", 1),
         ("menu", 1),
         ("item", menu.items.len() + gaps),
         ("choose", 1),

@@ -2,20 +2,21 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking, in its helper functions too")]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::os::unix::fs::{MetadataExt, symlink};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use generations::Layout;
 use menu_generator::{Stored, store};
 
-type Files = BTreeMap<PathBuf, String>;
+type Files = BTreeMap<PathBuf, Arc<str>>;
 type Leave = fn(&Path);
 
 fn files(version: &str) -> Files {
     let names = ["10.0.0.1/pxelinux.cfg/default", "10.0.0.1/ipxe/default.ipxe", "10.0.0.2/ipxe/default.ipxe"];
-    names.iter().enumerate().map(|(n, name)| (PathBuf::from(name), format!("{version} of {n}"))).collect()
+    names.iter().enumerate().map(|(n, name)| (PathBuf::from(name), format!("{version} of {n}").into())).collect()
 }
 
 fn read(directory: &Path) -> Files {
@@ -27,7 +28,7 @@ fn read(directory: &Path) -> Files {
                 true => open.push(entry),
                 false => {
                     let name = entry.strip_prefix(directory).unwrap().to_owned();
-                    found.insert(name, fs::read_to_string(&entry).unwrap());
+                    found.insert(name, fs::read_to_string(&entry).unwrap().into());
                 }
             }
         }
@@ -71,11 +72,27 @@ fn what_did_not_change_is_the_same_file() {
     store(&layout, &files("a")).unwrap();
     let kept = inode("10.0.0.1/ipxe/default.ipxe");
     let mut second = files("a");
-    second.insert("10.0.0.2/ipxe/default.ipxe".into(), "other".to_owned());
+    second.insert("10.0.0.2/ipxe/default.ipxe".into(), "other".into());
     second.remove(Path::new("10.0.0.1/pxelinux.cfg/default"));
     store(&layout, &second).unwrap();
     assert_eq!(inode("10.0.0.1/ipxe/default.ipxe"), kept);
     assert_eq!(read(&layout.current_menus()), second);
+}
+
+#[test]
+fn names_of_one_text_are_one_file() {
+    let directory = tempfile::tempdir().unwrap();
+    let layout = Layout::new(directory.path());
+    let shared: Arc<str> = "of a role".into();
+    for text in [shared, "of the next generation".into()] {
+        let files: Files = (0..300).map(|n| (format!("10.0.0.1/ipxe/{n}.ipxe").into(), Arc::clone(&text))).collect();
+        store(&layout, &files).unwrap();
+        assert_eq!(read(&layout.current_menus()), files);
+        let inodes: BTreeSet<u64> =
+            files.keys().map(|name| fs::metadata(layout.current_menus().join(name)).unwrap().ino()).collect();
+        assert_eq!(inodes.len(), 1);
+        assert_eq!(store(&layout, &files).unwrap(), Stored::Unchanged);
+    }
 }
 
 /// Each state that a writer can leave behind when it dies, made by hand; readers see the old set, and the next writer goes on.
@@ -115,7 +132,7 @@ fn a_folder_that_cannot_be_written_is_named_and_the_old_set_stays() {
     let directory = tempfile::tempdir().unwrap();
     let layout = Layout::new(directory.path());
     store(&layout, &files("a")).unwrap();
-    let blocked = BTreeMap::from([("x".into(), String::new()), ("x/y".into(), String::new())]);
+    let blocked = BTreeMap::from([("x".into(), "".into()), ("x/y".into(), "".into())]);
     let error = store(&layout, &blocked).unwrap_err().to_string();
     assert!(error.starts_with("cannot write menus (making ") && error.contains("set-2/x"), "{error}");
     assert_eq!(read(&layout.current_menus()), files("a"));

@@ -15,7 +15,6 @@ pub(crate) struct Script {
     pub(crate) commands: Vec<Command>,
     /// Settings that were expanded and that the script itself did not set.
     pub(crate) expanded: Vec<String>,
-    heading: String,
 }
 
 impl Script {
@@ -48,9 +47,6 @@ impl Script {
         let Some((name, words)) = words.split_first() else { return };
         let words: Vec<String> = words.iter().map(|word| self.expand(word)).collect();
         assert!(words.len() <= 255, "iPXE refuses so many words");
-        if *name == "set" && words[0] == "heading" {
-            self.heading = words[1..].join(" ");
-        }
         self.commands.push(Command { name: (*name).to_owned(), words });
     }
 
@@ -59,12 +55,8 @@ impl Script {
         // The first `}` and the last `${` before it, again and again.
         while let Some((start, end)) = innermost(&word) {
             let name = word[start + 2..end].to_owned();
-            let value = match name.as_str() {
-                "pad:string" => " ".to_owned(),
-                "heading" => self.heading.clone(),
-                _ => format!("<{name}>"),
-            };
-            if !matches!(name.as_str(), "pad:string" | "heading") {
+            let value = if name == "pad:string" { " ".to_owned() } else { format!("<{name}>") };
+            if name != "pad:string" {
                 self.expanded.push(name);
             }
             word.replace_range(start..=end, &value);
