@@ -138,7 +138,7 @@ pub fn build(work: &Work, kind: GenerationKind, inputs: &Inputs) -> Result<Tople
     let (packages_file, tools_file) = (work.path(&format!("{}.json", kind.name())), work.path("tools.json"));
     let packages = Packages::obtain(work, kind.source(), &packages_file, &wanted)?;
     let tools = Tools::obtain(work, &tools_file, &wanted)?;
-    let newer = NewerNix::obtain(work)?;
+    let newer = NewerNix::obtain_locked(work)?;
 
     let os_version = format!("{}-{}", packages.os_version(), kind.name());
     let no_keys = work.path("no-keys");

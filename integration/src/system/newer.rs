@@ -38,6 +38,12 @@ const LIBRARIES: &str = "lib/x86_64-linux-gnu";
 impl NewerNix {
     /// Unpacks it below the work directory, unless that has been done; the network is needed the first time only.
     pub fn obtain(work: &Work) -> Result<Self> {
+        let _lock = work.lock()?;
+        Self::obtain_locked(work)
+    }
+
+    /// For who holds the work directory's lock already.
+    pub(super) fn obtain_locked(work: &Work) -> Result<Self> {
         let words = super::list("packages.txt")?.words("payload").to_vec();
         let newer = Self { directory: work.path("newer-nix") };
         let mark = newer.directory.join("complete");
@@ -63,6 +69,11 @@ impl NewerNix {
     /// What the initrd carries of it: Nix, mke2fs, e2fsck, their libraries and ld.so, laid out so that they run as they are.
     pub fn payload(&self) -> PathBuf {
         self.directory.join("payload")
+    }
+
+    /// Where it lies, programs in `bin`.
+    pub fn directory(&self) -> &Path {
+        &self.directory
     }
 
     fn root(&self) -> PathBuf {
