@@ -17,7 +17,8 @@ pub(crate) struct Table {
     offer_ends: BTreeSet<(u64, Ipv4Addr)>,
     /// Pool rows in the order in which they can be given to somebody else.
     reuse: BTreeSet<(u64, Ipv4Addr)>,
-    declined: u32,
+    /// Declined rows by the end of their probation.
+    declined: BTreeSet<(u64, Ipv4Addr)>,
 }
 
 /// One address that somebody has or had.
@@ -57,12 +58,16 @@ impl Table {
             offered_to: HashMap::new(),
             offer_ends: BTreeSet::new(),
             reuse: BTreeSet::new(),
-            declined: 0,
+            declined: BTreeSet::new(),
         }
     }
 
     pub(crate) fn rows(&self) -> impl Iterator<Item = &Row> {
         self.rows.values()
+    }
+
+    pub(crate) fn into_rows(self) -> impl Iterator<Item = Row> {
+        self.rows.into_values()
     }
 
     pub(crate) fn row(&self, address: Ipv4Addr) -> Option<&Row> {
@@ -137,7 +142,7 @@ impl Table {
         let old = self.rows.remove(&address);
         if let Some(old) = &old {
             self.reuse.remove(&(old.reuse_key, address));
-            self.declined -= u32::from(old.lease.state == LeaseState::Declined);
+            self.declined.remove(&(old.deadline, address));
             if self.by_client.get(&old.lease.client) == Some(&address) {
                 self.by_client.remove(&old.lease.client);
             }
@@ -145,9 +150,13 @@ impl Table {
         // An end that is on disk stays there while the new one is being written, unless it was somebody else's.
         let kept = old.filter(|old| old.lease.client == lease.client && old.lease.state == lease.state);
         let durable = durable.or(kept.and_then(|old| old.durable));
-        self.declined += u32::from(lease.state == LeaseState::Declined);
+        if lease.state == LeaseState::Declined {
+            self.declined.insert((deadline, address));
+        }
         let before = match lease.state {
             LeaseState::Declined => None,
+            // Leases of one second come back in any order; what the client gave up takes nothing from what it has.
+            LeaseState::Released if self.has_bound(&lease.client) => None,
             _ => self.by_client.insert(lease.client.clone(), address).filter(|before| *before != address),
         };
         self.rows.insert(address, Row { lease, written: now, deadline, durable, reuse_key: 0 });
@@ -186,8 +195,20 @@ impl Table {
     }
 
     /// Whether one more address may be put out of use by a DECLINE. Unbounded, a guest could decline the pool away.
-    pub(crate) fn may_decline(&self) -> bool {
-        self.declined < (self.pool.size() / 8).max(1)
+    pub(crate) fn may_decline(&mut self, now: u64) -> bool {
+        self.declined = self.declined.split_off(&(now + 1, Ipv4Addr::UNSPECIFIED));
+        self.declined.len() < (self.pool.size() / 8).max(1) as usize
+    }
+
+    /// Ends a row now and its client's claim with it: the client says that somebody else uses the address.
+    pub(crate) fn disown(&mut self, address: Ipv4Addr, now: u64, wall: u64) -> Option<Lease> {
+        let lease = self.release(address, now, wall)?;
+        self.by_client.remove(&lease.client);
+        Some(lease)
+    }
+
+    fn has_bound(&self, client: &ClientKey) -> bool {
+        self.row_of(client).is_some_and(|row| row.lease.state == LeaseState::Bound)
     }
 
     fn end_offers(&mut self, now: u64) {

@@ -217,6 +217,27 @@ fn declines_cannot_use_up_the_pool() {
 }
 
 #[test]
+fn a_client_whose_decline_did_not_count_is_offered_another_address() {
+    let mut policy = policy();
+    // Room for one decline.
+    policy.subnets[0].pools =
+        vec![dhcp_engine::AddressRange::new(Ipv4Addr::new(10, 77, 0, 100), Ipv4Addr::new(10, 77, 0, 107)).unwrap()];
+    let mut room = Room::new(policy);
+    let decline = |room: &mut Room, seconds, mac| {
+        let address = yiaddr(&room.hear(seconds, &Packet::new(mac, DISCOVER)));
+        room.hear(seconds, &Packet::new(mac, REQUEST).wishes(address).for_server(SERVER));
+        let saved = line(&room.hear(seconds, &Packet::new(mac, DECLINE).wishes(address).for_server(SERVER)));
+        (address, saved)
+    };
+    assert!(decline(&mut room, 0, ANN).1.contains("declined"));
+    let (address, saved) = decline(&mut room, 1, BOB);
+    assert!(saved.contains("released"), "{saved}");
+    assert_ne!(yiaddr(&room.hear(2, &Packet::new(BOB, DISCOVER))), address);
+    // The bound is on addresses out of use now, not on all that ever were.
+    assert!(decline(&mut room, 3700, BOB).1.contains("declined"));
+}
+
+#[test]
 fn a_flood_of_discovers_leaves_room_for_others() {
     let mut room = Room::new(policy());
     for n in 0..10_000u32 {
@@ -362,6 +383,59 @@ fn a_lease_that_was_not_saved_is_written_again() {
     for seconds in [1, 5] {
         assert!(line(&room.hear(seconds, &select)).starts_with("save"), "no promise without a record");
     }
+}
+
+#[test]
+fn a_reload_makes_no_lease_durable() {
+    let mut room = Room::new(policy());
+    room.store_works = false;
+    let a = yiaddr(&room.hear(0, &Packet::new(ANN, DISCOVER)));
+    let select = Packet::new(ANN, REQUEST).wishes(a).for_server(SERVER);
+    assert!(line(&room.hear(1, &select)).starts_with("save"));
+    room.engine.reload(policy(), at(2));
+    assert!(line(&room.hear(3, &select)).starts_with("save"), "it is not on disk yet");
+    // Nor while the disk is full, as it may be by the very generation that was published.
+    room.engine.set_store_failing(true);
+    room.engine.reload(policy(), at(4));
+    assert_eq!(line(&room.hear(5, &select)), "silence: store-failing");
+}
+
+#[test]
+fn a_reload_goes_by_the_clock_that_never_steps() {
+    let (mut room, a) = with_ann();
+    // The wall clock was set a year ahead and nobody has noticed yet.
+    room.engine.reload(policy(), Now { unix: at(0).unix + 31_536_000, ..at(10) });
+    let renew = Packet::new(ANN, REQUEST).ciaddr(a);
+    assert_eq!(line(&room.hear_unicast(20, &renew, a)), format!("ack Ack(StillFresh, 3580) to {a}:68"));
+}
+
+#[test]
+fn what_a_client_gave_up_takes_nothing_from_what_it_has() {
+    let mut moved = policy();
+    moved.subnets[0].hosts.insert(
+        ANN,
+        dhcp_engine::Host { address: Some(Ipv4Addr::new(10, 77, 0, 250)), name: Some("ann".parse().unwrap()) },
+    );
+    let mut room = Room::new(moved);
+    let take = |room: &mut Room, seconds| {
+        let address = yiaddr(&room.hear(seconds, &Packet::new(ANN, DISCOVER)));
+        room.hear(seconds, &Packet::new(ANN, REQUEST).wishes(address).for_server(SERVER));
+        address
+    };
+    let reserved = take(&mut room, 0);
+    room.engine.reload(policy(), at(10));
+    let address = take(&mut room, 10);
+    assert!(address < reserved, "the order by address is the wrong one here");
+    let keeps = |room: &mut Room, seconds| {
+        let bob = room.hear(seconds, &Packet::new(BOB, REQUEST).wishes(address).for_server(SERVER));
+        assert_eq!(line(&bob), "nak Nak(Taken) to 255.255.255.255:68");
+        let renew = room.hear_unicast(seconds, &Packet::new(ANN, REQUEST).ciaddr(address), address);
+        assert!(line(&renew).contains("Ack(StillFresh"), "{}", line(&renew));
+    };
+    room.engine.reload(policy(), at(20));
+    keeps(&mut room, 21);
+    let snapshot = room.engine.leases();
+    keeps(&mut Room::restored(policy(), snapshot, 30), 31);
 }
 
 #[test]

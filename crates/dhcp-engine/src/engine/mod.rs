@@ -15,7 +15,7 @@ use crate::guard::RateGuard;
 use crate::lease::{ClientKey, Lease, LeaseState};
 use crate::outcome::{IgnoreReason, Outcome, Verdict};
 use crate::policy::{BootPolicy, Identity, Policy};
-use crate::table::Table;
+use crate::table::{Row, Table};
 use crate::wire::Request;
 use clock::Clock;
 use exchange::Exchange;
@@ -113,12 +113,17 @@ impl Engine {
         self.policy.boot = boot;
     }
 
-    /// The configuration has changed. Leases are kept; offers and rate limits start anew, at no worse than a client's retry.
+    /// The configuration has changed. Leases are kept as they are, those too that are not on disk yet; offers start anew, at no
+    /// worse than a client's retry.
     pub fn reload(&mut self, policy: Policy, now: Now) {
-        let leases = self.leases();
-        let failing = self.store_failing;
-        *self = Self::new(policy, leases, now);
-        self.store_failing = failing;
+        let tables = policy.subnets.iter().map(Table::new).collect();
+        self.policy = policy;
+        let mut rows: Vec<Row> =
+            std::mem::replace(&mut self.tables, tables).into_iter().flat_map(Table::into_rows).collect();
+        rows.sort_by_key(|row| (row.written, row.lease.address));
+        for row in rows {
+            self.keep(row.lease, (row.written, row.deadline), row.durable, now);
+        }
     }
 
     /// Call it every few seconds. True says that the wall clock was set: write a new snapshot of [`Engine::leases`], because
@@ -146,22 +151,28 @@ impl Engine {
         crate::boot::decide(&self.policy.boot, &subnet.unknown, subnet.server, client)
     }
 
+    /// Takes in a lease from disk: its wall clock times become monotonic ones.
     fn restore(&mut self, lease: Lease, now: Now) {
-        let Some(place) = self.policy.subnets.iter().position(|subnet| subnet.network.contains(lease.address)) else {
-            return;
-        };
         let (ms, wall) = (self.clock.ms(now), self.clock.wall(now));
         // A clock that was set back must not make a lease longer than it was promised.
         let length = lease.expires.saturating_sub(lease.written);
         let deadline = match lease.expires.checked_sub(wall) {
-            Some(left) => ms + left.min(length) * 1000,
+            Some(left) => ms.saturating_add(left.min(length).saturating_mul(1000)),
             None => ms.saturating_sub((wall - lease.expires).saturating_mul(1000)),
         };
         let written = ms.saturating_sub(wall.saturating_sub(lease.written).saturating_mul(1000));
+        self.keep(lease, (written, deadline), Some(deadline), now);
+    }
+
+    /// Puts a lease into the table of its subnet, if there is one. Of two addresses of one client the later counts.
+    fn keep(&mut self, lease: Lease, (written, deadline): (u64, u64), durable: Option<u64>, now: Now) {
+        let Some(place) = self.policy.subnets.iter().position(|subnet| subnet.network.contains(lease.address)) else {
+            return;
+        };
+        let (ms, wall) = (self.clock.ms(now), self.clock.wall(now));
         let table = &mut self.tables[place];
-        let before = table.put(lease, written, deadline, Some(deadline)).map(|row| row.lease.address);
-        if let Some(before) = before {
-            table.release(before, ms, wall);
+        if let Some(before) = table.put(lease, written, deadline, durable) {
+            table.release(before.lease.address, ms, wall);
         }
     }
 
@@ -237,10 +248,10 @@ impl Engine {
         }
         let mut lease = exchange.lease(address, PROBATION / 1000, None);
         lease.state = LeaseState::Declined;
-        if table.may_decline() {
+        if table.may_decline(exchange.ms) {
             table.put(lease.clone(), exchange.ms, exchange.ms + PROBATION, None);
         } else {
-            lease = table.release(address, exchange.ms, exchange.wall).ok_or(IgnoreReason::NotItsLease)?;
+            lease = table.disown(address, exchange.ms, exchange.wall).ok_or(IgnoreReason::NotItsLease)?;
         }
         Ok(exchange.saving(self, Verdict::Declined, lease))
     }
