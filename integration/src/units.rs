@@ -13,6 +13,7 @@ use crate::{Error, Lab, Result, Workspace};
 #[derive(Debug, Clone, Copy)]
 struct Unit {
     name: &'static str,
+    user: &'static str,
     capabilities: u64,
     reloads: bool,
 }
@@ -22,11 +23,14 @@ const NET_BIND_SERVICE: u64 = 1 << 10;
 const NET_RAW: u64 = 1 << 13;
 
 const UNITS: [Unit; 4] = [
-    Unit { name: "menu-generator", capabilities: 0, reloads: true },
-    Unit { name: "nar-cache", capabilities: 0, reloads: false },
-    Unit { name: "tftpd", capabilities: 0, reloads: false },
-    Unit { name: "dhcpd", capabilities: NET_BIND_SERVICE | NET_RAW, reloads: true },
+    Unit { name: "menu-generator", user: "rookery-menu-generator", capabilities: 0, reloads: true },
+    Unit { name: "nar-cache", user: "rookery-nar-cache", capabilities: 0, reloads: false },
+    Unit { name: "tftpd", user: "rookery-tftpd", capabilities: 0, reloads: false },
+    Unit { name: "dhcpd", user: "rookery-dhcpd", capabilities: NET_BIND_SERVICE | NET_RAW, reloads: true },
 ];
+
+/// Optional beside the others: it publishes what appears in a directory of Nix profiles.
+const FOLLOW: Unit = Unit { name: "follow", user: "rookery-publish", capabilities: 0, reloads: false };
 
 /// How long the container's systemd may take for one step; 0.3 s for its start where nothing else runs.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -73,6 +77,7 @@ fn check_services(container: &Container, root: &Path) -> Result<()> {
         let ended = container.properties(name, &["ActiveState", "Result", "ExecMainStatus"])?;
         expect(ended == ["inactive", "success", "0"], || format!("{name} stopped as {ended:?}"))?;
     }
+    check_follow(container)?;
     check_wrong_configuration(container, root)
 }
 
@@ -137,7 +142,7 @@ fn check_running(container: &Container, unit: &Unit) -> Result<()> {
     let [active, sub, restarts, pid] = &state[..] else { return Err(Error::Wrong(format!("{name}: {state:?}"))) };
     expect([active, sub, restarts] == ["active", "running", "0"], || format!("{name} is {state:?}"))?;
     let owner = container.run("stat", &["-c", "%U:%G", &format!("/proc/{pid}")])?;
-    expect(owner.trim() == format!("rookery-{}:rookery", unit.name), || format!("{name} runs as {owner}"))?;
+    expect(owner.trim() == format!("{}:rookery", unit.user), || format!("{name} runs as {owner}"))?;
     let status = container.run("cat", &[&format!("/proc/{pid}/status")])?;
     for field in ["CapEff", "CapPrm", "CapBnd", "CapAmb"] {
         let mask = status.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(":")).unwrap_or_default();
@@ -191,6 +196,19 @@ fn check_folders(container: &Container) -> Result<()> {
         expect(good, || format!("{state}/{folder} is {seen}"))?;
     }
     Ok(())
+}
+
+/// The publisher alone reads the secret key. There are no profiles yet, and that is no failure.
+fn check_follow(container: &Container) -> Result<()> {
+    container.run("rookery", &["keys", "generate", "lab.example.org-1"])?;
+    container.run("systemd-tmpfiles", &["--create", "rookery.conf"])?;
+    let key = container.run("stat", &["-c", "%U %a", "/etc/rookery/secret-key"])?;
+    expect(key.trim() == "rookery-publish 400", || format!("the secret key is {key}"))?;
+    container.systemctl("start", &["rookery-follow.service"])?;
+    check_running(container, &FOLLOW)?;
+    container.systemctl("stop", &["rookery-follow.service"])?;
+    let ended = container.properties("rookery-follow.service", &["Result", "ExecMainStatus"])?;
+    expect(ended == ["success", "0"], || format!("rookery-follow.service stopped as {ended:?}"))
 }
 
 /// A wrong configuration ends a service at once, with 78, and it is not started again.
