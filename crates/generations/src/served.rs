@@ -103,7 +103,9 @@ impl ServedNames {
         let (hash, _) = file.split_once('.').ok_or(NotServed::UnknownName)?;
         let hash: StoreHash = hash.parse().map_err(|_| NotServed::UnknownName)?;
         match cache.has_path(hash) {
-            true => Ok(cached(file, Content::Narinfo, true)),
+            // A path may be packed anew after its closure was collected, and a signature may be added for a new key: whoever kept
+            // the old text would ask for a pack that is gone, or miss the signature that its client trusts.
+            true => Ok(cached(file, Content::Narinfo, false)),
             false => Err(NotServed::NotInAnyClosure),
         }
     }

@@ -65,7 +65,7 @@ impl Blob {
 
 impl ETag {
     /// Packs, kernels, initrds and generations never change under their name, so the name is the tag and the same on every server.
-    /// A narinfo keeps its meaning but may be packed anew after its closure was collected: it goes by the file, as do menus.
+    /// A narinfo may get one more signature, or be packed anew after its closure was collected: it goes by the file, as do menus.
     fn of(path: &Path, content: Content, metadata: &Metadata) -> Self {
         match content {
             Content::Nar | Content::Boot => Self::of_name(&path.file_name().unwrap_or_default().to_string_lossy()),

@@ -17,8 +17,8 @@ fn each_kind_of_name_with_its_type_and_caching() {
     let forever = "public, max-age=31536000, immutable";
     for (path, body, content_type, caching) in [
         ("/nix-cache-info", &b"StoreDir: /nix/store\n"[..], "text/x-nix-cache-info", "no-cache"),
-        (&format!("/{hash}.narinfo"), narinfo('a').as_bytes(), "text/x-nix-narinfo", forever),
-        (&format!("/{hash}.ls"), b"{}", "application/json", forever),
+        (&format!("/{hash}.narinfo"), narinfo('a').as_bytes(), "text/x-nix-narinfo", "no-cache"),
+        (&format!("/{hash}.ls"), b"{}", "application/json", "no-cache"),
         (&format!("/boot/lab/1-aaaaaaaa/{kernel}"), KERNEL, "application/octet-stream", forever),
         (&format!("/boot/lab/1-aaaaaaaa/{initrd}"), INITRD, "application/octet-stream", forever),
         ("/generations/lab/1-aaaaaaaa/generation.json.sig", b"site-1:AAAA\n", "text/plain; charset=utf-8", forever),
@@ -36,6 +36,24 @@ fn each_kind_of_name_with_its_type_and_caching() {
         assert_eq!(response.header("Accept-Ranges"), Some("bytes"), "{path}");
         assert!(response.head.iter().map(|line| line.len() + 2).sum::<usize>() < 1024, "{path}");
     }
+}
+
+/// The publisher adds the signature of a new key by rename.
+#[test]
+fn a_narinfo_that_was_signed_again_is_another_one() {
+    let server = Server::start();
+    let path = format!("/{}.narinfo", toplevel('a').hash());
+    let mut client = server.client();
+    let tag = client.get(&path).header("Etag").unwrap().to_owned();
+    let ask = format!("GET {path} HTTP/1.1\r\nHost: x\r\nIf-None-Match: {tag}\r\n\r\n");
+    client.send(&ask);
+    assert_eq!(client.response_to("GET").status(), 304);
+    let signed = format!("{}Sig: site-2:AAAA\n", narinfo('a'));
+    server.state.write("cache/.staged", signed.as_bytes());
+    let cache = server.state.layout.cache();
+    fs::rename(cache.join(".staged"), cache.join(&path[1..])).unwrap();
+    client.send(&ask);
+    assert_eq!(client.response_to("GET").text(), signed);
 }
 
 #[test]
