@@ -1,4 +1,5 @@
 use std::collections::BTreeMap;
+use std::fmt;
 use std::fs::{self, DirEntry, File};
 use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
@@ -88,6 +89,13 @@ impl Snapshot {
     }
 }
 
+/// The form in which every service's `check` and log name it.
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.path.display(), self.reason)
+    }
+}
+
 impl Role {
     /// What the menu boots unasked: what `default` names, or the newest where it names nothing that is published.
     pub fn default_generation(&self) -> Option<&Arc<Published>> {
@@ -99,17 +107,19 @@ impl Role {
 /// Reads what is published. A directory that an `earlier` snapshot holds and that has not changed is not read again.
 ///
 /// # Errors
-/// Only if the generations directory is there and cannot be listed; that it is not there (yet) is an empty snapshot, and what
-/// is wrong with one entry is a [`Problem`] of that entry alone.
+/// If the generations directory is there and cannot be listed, or this process is out of descriptors or memory, which says nothing
+/// about what is published. That the directory is not there (yet) is an empty snapshot, and what is wrong with one entry is a
+/// [`Problem`] of that entry alone.
 pub fn scan(layout: &Layout, earlier: &Snapshot) -> io::Result<Snapshot> {
     let mut snapshot = Snapshot::default();
-    for entry in list(&layout.generations())? {
+    let generations = layout.generations();
+    for entry in list(&generations).map_err(|error| named(&generations, &error))? {
         let name = entry.file_name();
         match name.to_str().map(str::parse::<RoleName>) {
             _ if hidden(&entry) => {}
             Some(Ok(role)) => {
                 let seen = earlier.roles.get(&role);
-                let read = scan_role(layout, &role, seen, &mut snapshot.problems);
+                let read = scan_role(layout, &role, seen, &mut snapshot.problems)?;
                 snapshot.roles.insert(role, read);
             }
             Some(Err(error)) => snapshot.problems.push(Problem { path: entry.path(), reason: error.to_string() }),
@@ -120,12 +130,16 @@ pub fn scan(layout: &Layout, earlier: &Snapshot) -> io::Result<Snapshot> {
     Ok(snapshot)
 }
 
-fn scan_role(layout: &Layout, role: &RoleName, seen: Option<&Role>, problems: &mut Vec<Problem>) -> Role {
+fn scan_role(layout: &Layout, role: &RoleName, seen: Option<&Role>, problems: &mut Vec<Problem>) -> io::Result<Role> {
     let path = layout.role(role);
-    let entries = list(&path).unwrap_or_else(|error| {
-        problems.push(Problem { path: path.clone(), reason: format!("cannot list it: {error}") });
-        Vec::new()
-    });
+    let entries = match list(&path) {
+        Err(error) if is_exhaustion(&error) => return Err(named(&path, &error)),
+        Err(error) => {
+            problems.push(Problem { path: path.clone(), reason: format!("cannot list it: {error}") });
+            Vec::new()
+        }
+        Ok(entries) => entries,
+    };
     let mut found = Role { default: read_default(layout, role), ..Role::default() };
     for entry in entries {
         let name = entry.file_name();
@@ -141,11 +155,12 @@ fn scan_role(layout: &Layout, role: &RoleName, seen: Option<&Role>, problems: &m
             Ok(published) => found.generations.push(published),
             // Removed between the listing and the reading: the next scan, which that removal causes, does not list it.
             Err(Unusable::Io { error, .. }) if error.kind() == io::ErrorKind::NotFound && !entry.path().exists() => {}
+            Err(Unusable::Io { path, error }) if is_exhaustion(&error) => return Err(named(&path, &error)),
             Err(reason) => problems.push(Problem { path: entry.path(), reason: reason.to_string() }),
         }
     }
     found.generations.sort_by_key(|p| std::cmp::Reverse(p.generation.id));
-    found
+    Ok(found)
 }
 
 fn read_default(layout: &Layout, role: &RoleName) -> Option<GenerationId> {
@@ -221,6 +236,15 @@ fn list(path: &Path) -> io::Result<Vec<DirEntry>> {
 /// The publisher's own business: the lock, and what it is staging.
 fn hidden(entry: &DirEntry) -> bool {
     entry.file_name().as_encoded_bytes().starts_with(b".")
+}
+
+/// Whether this process, or the system, lacks what it takes to look: descriptors or memory.
+fn is_exhaustion(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::ENOMEM))
+}
+
+fn named(path: &Path, error: &io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("cannot read {}: {error}", path.display()))
 }
 
 fn at(path: &Path) -> impl FnOnce(io::Error) -> Unusable {

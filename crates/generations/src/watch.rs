@@ -30,7 +30,7 @@ enum Message {
 /// overflow or a minute of silence; so nothing that happens after the scan began can be missed, whatever the event said.
 ///
 /// # Errors
-/// If no watch can be made (the user's inotify limits) or the directory cannot be listed now.
+/// If no watch can be made (the user's inotify limits) or the directory cannot be listed now; it names the directory.
 pub fn watch(
     layout: Layout,
     mut on_change: impl FnMut(&Arc<Snapshot>) + Send + 'static,
@@ -102,7 +102,12 @@ fn arm(layout: &Layout, hints: &Sender<Message>) -> io::Result<RecommendedWatche
             let _ = hints.send(Message::Hint);
         }
     };
-    let mut watcher = notify::recommended_watcher(on_event).map_err(io::Error::other)?;
+    let mut watcher = notify::recommended_watcher(on_event).map_err(|error| {
+        io::Error::other(format!(
+            "cannot watch {}: {error}; the sysctl fs.inotify.max_user_instances bounds it",
+            layout.root().display()
+        ))
+    })?;
     let generations = layout.generations();
     add(&mut watcher, layout.root())?;
     add(&mut watcher, &generations)?;
@@ -116,7 +121,10 @@ fn arm(layout: &Layout, hints: &Sender<Message>) -> io::Result<RecommendedWatche
 
 fn add(watcher: &mut RecommendedWatcher, path: &Path) -> io::Result<()> {
     match watcher.watch(path, RecursiveMode::NonRecursive) {
-        Err(error) if !vanished(&error) => Err(io::Error::other(error)),
+        Err(error) if !vanished(&error) => Err(io::Error::other(format!(
+            "cannot watch {}: {error}; the sysctls fs.inotify.max_user_instances and max_user_watches bound it",
+            path.display()
+        ))),
         _ => Ok(()),
     }
 }
