@@ -58,10 +58,12 @@ impl NarInfo {
         fingerprint(&self.store_path, &self.nar_hash, self.nar_size, &self.references)
     }
 
-    /// Adds a signature by `key`, unless one of that name is there already.
+    /// Adds the signature by `key`, unless it is there already. One of the same name does not count: it may be by an earlier
+    /// key of that name, or damaged.
     pub fn sign(&mut self, key: &SecretKey) {
-        if !self.signatures.iter().any(|signature| signature.name() == key.name()) {
-            self.signatures.push(key.sign(self.fingerprint().as_bytes()));
+        let signature = key.sign(self.fingerprint().as_bytes());
+        if !self.signatures.contains(&signature) {
+            self.signatures.push(signature);
         }
     }
 
@@ -293,6 +295,10 @@ mod tests {
         info.sign(&key);
         assert_eq!(info.signatures.len(), 2);
         assert!(info.verify(&PublicKeys::new(vec![key.public_key()])).is_some());
+
+        let replaced = SecretKey::from_seed("site-1".parse().unwrap(), &[2; 32]);
+        info.sign(&replaced);
+        assert!(info.verify(&PublicKeys::new(vec![replaced.public_key()])).is_some(), "a new key of the old name");
     }
 
     #[test]
