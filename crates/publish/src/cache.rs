@@ -4,12 +4,14 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use boot_model::StorePath;
+use boot_model::{Sha256Digest, StorePath};
 use generations::Layout;
+use nix_format::base32;
 use nix_format::narinfo::NarInfo;
-use nix_format::signature::SecretKey;
+use nix_format::signature::{PublicKeys, SecretKey};
 
 use crate::durable::{self, WriteError};
+use crate::store::PathInfo;
 
 /// `WantMassQuery` lets Nix ask for many paths at once; 30 comes before cache.nixos.org's 40, for this cache is nearer.
 const CACHE_INFO: &str = "StoreDir: /nix/store\nWantMassQuery: 1\nPriority: 30\n";
@@ -58,12 +60,34 @@ impl Cache {
         self.root.join(&info.url)
     }
 
-    /// What the cache has of `path`, if it is whole: a readable narinfo and a packed file of the right length. Anything less
-    /// counts as absent and is packed again.
-    pub(crate) fn find(&self, path: &StorePath) -> Option<NarInfo> {
-        let info: NarInfo = fs::read_to_string(self.narinfo(path)).ok()?.parse().ok()?;
-        let length = fs::metadata(self.packed(&info)).ok()?.len();
-        (info.store_path == *path && length == info.file_size).then_some(info)
+    /// What the cache has of `path`, if it is whole: a narinfo that may be believed and a packed file of the right length.
+    /// Anything less counts as absent and is packed again.
+    ///
+    /// A narinfo is believed if it says what the store's database says, or if one of `keys` has signed it: a path that was built
+    /// again may differ from what was packed, and a damaged narinfo must not be signed. The packed file's bytes are not read:
+    /// that would be the whole cache for each publishing. Clients refuse wrong ones, and `rookery verify` finds them.
+    pub(crate) fn find(&self, path: &PathInfo, keys: &PublicKeys) -> Option<NarInfo> {
+        let info: NarInfo = self.read(&path.path).ok()?.parse().ok()?;
+        let facts = (info.nar_hash, info.nar_size, &info.references);
+        let believed = facts == (path.nar_hash, path.nar_size, &path.references) || info.verify(keys).is_some();
+        let named = info.store_path == path.path && info.url == Self::url(&info.file_hash);
+        (named && believed && self.has_packed(&info)).then_some(info)
+    }
+
+    /// Whether a path of a published closure can be had from here, as far as names and lengths tell.
+    pub(crate) fn offers(&self, published: &NarInfo) -> bool {
+        let read = self.read(&published.store_path).ok().and_then(|text| text.parse::<NarInfo>().ok());
+        read.is_some_and(|info| info.url == published.url) && self.has_packed(published)
+    }
+
+    /// Whether there is a packed file of the right length.
+    fn has_packed(&self, info: &NarInfo) -> bool {
+        fs::metadata(self.packed(info)).is_ok_and(|metadata| metadata.len() == info.file_size)
+    }
+
+    /// The name of a packed file, as a narinfo gives it: files with the same name are the same.
+    pub(crate) fn url(file_hash: &Sha256Digest) -> String {
+        format!("{}/{}.nar.zst", Layout::NAR_NAME, base32::encode(file_hash.bytes()))
     }
 
     /// Adds signatures by those of `keys` that haven't signed yet: a reader who trusts only the site's new key must be able
@@ -83,7 +107,7 @@ impl Cache {
         durable::sync_directory(&self.root)
     }
 
-    /// Reads the narinfo as it is now, for a check.
+    /// The narinfo as it is now.
     pub(crate) fn read(&self, path: &StorePath) -> io::Result<String> {
         fs::read_to_string(self.narinfo(path))
     }

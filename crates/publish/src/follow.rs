@@ -6,6 +6,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::time::{Duration, Instant};
 
 use boot_model::{GenerationId, GenerationRef, RoleName};
+use generations::Layout;
 use notify::{RecommendedWatcher, RecursiveMode, Watcher as _};
 
 use crate::durable;
@@ -13,6 +14,7 @@ use crate::profile::{self, Profile};
 use crate::publisher::{PublishError, Publisher, Request};
 use crate::role::{self, RoleError};
 use crate::source::Source;
+use crate::verify;
 
 /// Nix changes a profile in several renames; this long after the last of them it is at rest.
 const QUIET: Duration = Duration::from_millis(200);
@@ -51,19 +53,26 @@ pub struct Pass {
     pub problems: Vec<String>,
 }
 
+/// Whether a generation need not be published (again).
+type IsThere = fn(&Layout, &GenerationRef) -> bool;
+
 impl Follower<'_> {
     /// Brings what is published into line with the profiles, once. What fails with one generation is a problem of that
-    /// generation alone.
+    /// generation alone. What is published and missing or damaged is made again.
     ///
     /// # Errors
     /// If the directory can't be listed or there is no lock.
     pub fn pass(&self) -> Result<Pass, PublishError> {
+        self.look(verify::is_servable)
+    }
+
+    fn look(&self, is_there: IsThere) -> Result<Pass, PublishError> {
         let listed = |source| RoleError::List { path: self.profiles.clone(), source };
         let (profiles, problems) = profile::read(&self.profiles).map_err(listed)?;
         let mut pass = Pass { problems, ..Pass::default() };
         let _lock = self.publisher.lock()?;
         for (role, profile) in &profiles {
-            if let Err(error) = self.mirror(role, profile, &mut pass) {
+            if let Err(error) = self.mirror(role, profile, is_there, &mut pass) {
                 pass.problems.push(format!("{role}: {error}"));
             }
         }
@@ -83,25 +92,34 @@ impl Follower<'_> {
         mut on_pass: impl FnMut(Result<Pass, PublishError>),
     ) {
         let mut watched = None;
+        let mut is_there: IsThere = verify::is_servable;
         loop {
             // The old watch goes only when the new one stands.
             let fresh = watch(&self.profiles, hints).ok();
             drop(std::mem::replace(&mut watched, fresh));
-            on_pass(self.pass());
+            on_pass(self.look(is_there));
+            // Every minute from now on, so only their names and descriptions are looked at.
+            is_there = |layout, generation| role::read_generation(layout, generation).is_ok();
             if !rest(wakes) {
                 return;
             }
         }
     }
 
-    fn mirror(&self, role: &RoleName, profile: &Profile, pass: &mut Pass) -> Result<(), PublishError> {
+    fn mirror(
+        &self,
+        role: &RoleName,
+        profile: &Profile,
+        is_there: IsThere,
+        pass: &mut Pass,
+    ) -> Result<(), PublishError> {
         let source = Source::Follow(self.profiles.clone());
         source.check(self.publisher.layout, role)?;
         // What the room boots first, then the newest: those are waited for.
         let mut numbers: Vec<u32> = profile.links.keys().copied().rev().collect();
         numbers.sort_by_key(|number| Some(*number) != profile.current);
         for number in numbers {
-            match self.mirror_one(role, number, profile, &source) {
+            match self.mirror_one(role, number, profile, is_there, &source) {
                 Ok(Some(generation)) => pass.published.push(generation),
                 Ok(None) => {}
                 Err(error) => pass.problems.push(format!("{role}-{number}-link: {error}")),
@@ -120,12 +138,12 @@ impl Follower<'_> {
         role: &RoleName,
         number: u32,
         profile: &Profile,
+        is_there: IsThere,
         source: &Source,
     ) -> Result<Option<GenerationRef>, PublishError> {
         let link = &profile.links[&number];
         let generation = GenerationRef { role: role.clone(), id: GenerationId::new(number, &link.toplevel) };
-        // Whether its bytes are still right is `verify`'s business: this runs every minute.
-        if role::read_generation(self.publisher.layout, &generation).is_ok() {
+        if is_there(self.publisher.layout, &generation) {
             return Ok(None);
         }
         if !self.publisher.store.on_disk(Path::new(link.toplevel.as_str())).exists() {

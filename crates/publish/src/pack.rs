@@ -7,9 +7,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 
 use boot_model::{Sha256Digest, StorePath};
-use nix_format::base32;
 use nix_format::narinfo::{Compression, NarInfo};
-use nix_format::signature::SecretKey;
+use nix_format::signature::{PublicKeys, SecretKey};
 use sha2::{Digest as _, Sha256};
 use thiserror::Error;
 use zstd::bulk::Compressor;
@@ -75,10 +74,11 @@ impl Packer<'_> {
     ///
     /// Those that are there are not read again, except `boot`: what is copied out of the store beside the cache must be sound too.
     pub(crate) fn pack(&self, paths: Vec<PathInfo>, boot: &[PathInfo]) -> Result<Vec<NarInfo>, PackError> {
+        let public_keys: PublicKeys = self.keys.iter().map(SecretKey::public_key).collect();
         let mut ready = Vec::with_capacity(paths.len());
         let mut missing = Vec::new();
         for path in paths {
-            let Some(mut info) = self.cache.find(&path.path) else {
+            let Some(mut info) = self.cache.find(&path, &public_keys) else {
                 missing.push(path);
                 continue;
             };
@@ -150,7 +150,7 @@ impl Packer<'_> {
 
         let mut info = NarInfo {
             store_path: path.path.clone(),
-            url: format!("nar/{}.nar.zst", base32::encode(sums.file_hash.bytes())),
+            url: Cache::url(&sums.file_hash),
             compression: Compression::Zstd,
             file_hash: sums.file_hash,
             file_size: sums.file_size,

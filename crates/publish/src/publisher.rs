@@ -143,7 +143,8 @@ pub enum PublishError {
 }
 
 impl Publisher<'_> {
-    /// Publishes a system by hand and makes it the role's default. If it is the role's newest already, only the default moves.
+    /// Publishes a system by hand and makes it the role's default. If it is the role's newest already and can be served, only
+    /// the default moves; what is missing or damaged of it is made again.
     ///
     /// # Errors
     /// [`PublishError`]; nothing of the system is visible then.
@@ -167,7 +168,7 @@ impl Publisher<'_> {
         }
         let generation = self.choose_id(request, source)?;
         let target = self.layout.generation(&generation);
-        if target.exists() && verify::is_sound(self.layout, &generation) {
+        if target.exists() && verify::is_servable(self.layout, &generation) {
             return Ok(Outcome { generation, new: false });
         }
         let system = System::read(self.store, &request.toplevel)?;

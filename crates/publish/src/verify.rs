@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use boot_model::generation::{FileDigest, Generation};
 use boot_model::{GenerationRef, RoleName, Sha256Digest, StorePath};
 use generations::Layout;
-use nix_format::closure::Closure;
+use nix_format::closure::{Closure, ClosureError};
 use nix_format::detached::Document;
 use nix_format::narinfo::{Compression, NarInfo};
 use nix_format::signature::PublicKeys;
@@ -28,9 +28,6 @@ pub struct Finding {
 
 /// Checks one generation, one role or all: every file of the generations, and everything in the cache that they name, down to
 /// the NAR inside each packed file. `checked` hears each generation's name before it is read.
-///
-/// # Errors
-/// If a role can't be listed; what is wrong with what is listed is a [`Finding`].
 pub fn verify(
     layout: &Layout,
     generations: &[GenerationRef],
@@ -64,13 +61,16 @@ pub fn all_generations(layout: &Layout, role: Option<&RoleName>) -> Result<Vec<G
     Ok(all)
 }
 
-/// Whether a generation's directory is whole; the cache and the signature are not looked at.
-pub(crate) fn is_sound(layout: &Layout, generation: &GenerationRef) -> bool {
+/// Whether a generation can be served: each file of its directory has its digest, and the cache offers each path of its closure.
+/// Signatures and the bytes of packed files are not looked at.
+pub(crate) fn is_servable(layout: &Layout, generation: &GenerationRef) -> bool {
     let directory = layout.generation(generation);
     let Ok(described) = role::read_generation(layout, generation) else { return false };
-    directory.join(Layout::SIGNATURE_NAME).is_file()
+    let sound = directory.join(Layout::SIGNATURE_NAME).is_file()
         && described.reference() == *generation
-        && described.files.iter().all(|(name, wanted)| file_problem(&directory.join(name), wanted).is_none())
+        && described.files.iter().all(|(name, wanted)| file_problem(&directory.join(name), wanted).is_none());
+    let cache = Cache::new(layout);
+    sound && read_closure(&directory).is_ok_and(|closure| closure.paths().iter().all(|info| cache.offers(info)))
 }
 
 struct Check<'a> {
@@ -89,14 +89,12 @@ impl Check<'_> {
                 self.find(path, problem);
             }
         }
-        let manifest = directory.join(Layout::CLOSURE_NAME);
-        let closure = fs::read_to_string(&manifest).map_err(|error| error.to_string());
-        match closure.and_then(|text| text.parse::<Closure>().map_err(|error| error.to_string())) {
+        match read_closure(&directory) {
             Ok(closure) => {
                 let new = closure.paths().iter().filter(|info| seen.insert(info.store_path.clone()));
                 new.for_each(|info| self.cached(info));
             }
-            Err(problem) => self.find(manifest, problem),
+            Err(problem) => self.find(directory.join(Layout::CLOSURE_NAME), problem),
         }
     }
 
@@ -126,9 +124,15 @@ impl Check<'_> {
             Ok(cached) if cached.nar_hash != info.nar_hash => {
                 self.find(narinfo, "it has another NarHash than the closure manifest".to_owned());
             }
+            // Packed once more since, as clients will be told.
+            Ok(cached) if cached.url != info.url => self.packed(&cache, &cached),
             Ok(_) => {}
             Err(problem) => self.find(narinfo, problem),
         }
+        self.packed(&cache, info);
+    }
+
+    fn packed(&mut self, cache: &Cache, info: &NarInfo) {
         let packed = cache.packed(info);
         if let Some(problem) = packed_problem(&packed, info) {
             self.find(packed, problem);
@@ -142,6 +146,11 @@ impl Check<'_> {
     fn find(&mut self, path: PathBuf, problem: String) {
         self.findings.push(Finding { path, problem });
     }
+}
+
+fn read_closure(directory: &Path) -> Result<Closure, String> {
+    let text = fs::read_to_string(directory.join(Layout::CLOSURE_NAME)).map_err(|error| error.to_string())?;
+    text.parse().map_err(|error: ClosureError| error.to_string())
 }
 
 fn file_problem(path: &Path, wanted: &FileDigest) -> Option<String> {

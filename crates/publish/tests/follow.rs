@@ -131,6 +131,18 @@ fn one_bad_generation_does_not_keep_the_others() {
 }
 
 #[test]
+fn what_was_lost_of_a_published_generation_is_made_again() {
+    let site = Site::new();
+    let one = site.test.system("one");
+    site.nix_env(&["--set", one.as_str()]);
+    let generation = site.clean_pass().published.remove(0);
+    let narinfo = site.layout.cache().join(Layout::narinfo_name(one.hash()));
+    fs::remove_file(&narinfo).unwrap();
+    assert_eq!(site.clean_pass().published, [generation]);
+    assert!(narinfo.exists());
+}
+
+#[test]
 fn an_empty_directory_removes_nothing() {
     let site = Site::new();
     let one = site.test.system("one");

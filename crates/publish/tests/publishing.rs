@@ -159,6 +159,34 @@ fn a_damaged_generation_is_replaced_and_a_damaged_pack_made_again() {
 }
 
 #[test]
+fn a_pack_that_is_gone_is_made_again_for_a_generation_that_is_published() {
+    let site = Site::new();
+    site.test.system("one");
+    let generation = site.publish("one").unwrap().generation;
+    for pack in fs::read_dir(site.layout.cache().join(Layout::NAR_NAME)).unwrap().flatten() {
+        fs::remove_file(pack.path()).unwrap();
+    }
+    assert!(site.publish("one").unwrap().new);
+    site.assert_sound(&generation);
+    assert!(!site.publish("one").unwrap().new);
+}
+
+#[test]
+fn verify_reads_the_pack_that_clients_are_told_of() {
+    let site = Site::new();
+    site.test.system("one");
+    let generation = site.publish("one").unwrap().generation;
+    let kernel = support::store_path("linux-6.12.58");
+    let narinfo = site.layout.cache().join(Layout::narinfo_name(kernel.hash()));
+    let text = fs::read_to_string(&narinfo).unwrap();
+    fs::write(&narinfo, text.replace("URL: nar/", "URL: nar/0")).unwrap();
+    let findings = verify(&site.layout, std::slice::from_ref(&generation), &site.public_keys(), |_| {});
+    assert!(matches!(&findings[..], [only] if only.problem.contains("No such file")), "{findings:?}");
+    assert!(site.publish("one").unwrap().new);
+    site.assert_sound(&generation);
+}
+
+#[test]
 fn verify_names_each_file_that_changed() {
     let site = Site::new();
     site.test.system("one");
@@ -187,6 +215,34 @@ fn what_was_packed_under_the_old_key_is_signed_by_the_new_one() {
     site.keys = vec![SecretKey::from_seed("site-2".parse().unwrap(), &[2; 32])];
     let generation = site.publish("two").unwrap().generation;
     site.assert_sound(&generation);
+}
+
+#[test]
+fn a_new_key_of_the_old_name_signs_too() {
+    let mut site = Site::new();
+    site.test.system("one");
+    site.test.system("two");
+    site.publish("one").unwrap();
+    site.keys = vec![SecretKey::from_seed("site-1".parse().unwrap(), &[2; 32])];
+    let generation = site.publish("two").unwrap().generation;
+    site.assert_sound(&generation);
+}
+
+#[test]
+fn a_damaged_narinfo_is_never_signed_but_made_again() {
+    let mut site = Site::new();
+    site.test.system("one");
+    site.test.system("two");
+    site.publish("one").unwrap();
+    let kernel = support::store_path("linux-6.12.58");
+    let narinfo = site.layout.cache().join(Layout::narinfo_name(kernel.hash()));
+    let good = fs::read_to_string(&narinfo).unwrap();
+    fs::write(&narinfo, good.replace("NarSize: ", "NarSize: 1")).unwrap();
+    // The new key must not vouch for it either.
+    site.keys.push(SecretKey::from_seed("site-2".parse().unwrap(), &[2; 32]));
+    let generation = site.publish("two").unwrap().generation;
+    site.assert_sound(&generation);
+    assert!(fs::read_to_string(&narinfo).unwrap().starts_with(good.split("Sig:").next().unwrap()));
 }
 
 #[test]

@@ -37,7 +37,8 @@ pub(crate) fn verify(site: &Site, output: Output, what: Option<&str>) -> Result<
     match findings.len() {
         0 => Ok(()),
         count => Err(Failure::runtime(format!(
-            "{count} files are not as they were published; publish the generations again, or restore the files"
+            "{count} files are not as they were published; restore them, or delete them and publish again \
+             (`rookery publish`, for a followed role `rookery follow --once`)"
         ))),
     }
 }
