@@ -25,6 +25,7 @@ pub mod servers;
 pub mod suite;
 pub mod system;
 pub mod timeline;
+pub mod units;
 mod workspace;
 
 pub use error::{Error, Result};

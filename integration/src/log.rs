@@ -32,8 +32,9 @@ struct State {
 
 #[derive(Debug, Default)]
 struct Source {
-    /// The line that this source has begun and not ended.
+    /// The line that this source has begun and not ended, and since when it reads like this.
     partial: String,
+    partial_at: Duration,
     ended: bool,
 }
 
@@ -124,7 +125,13 @@ impl Log {
 
     /// Says what a source has written of its next line so far.
     pub fn note_partial(&self, source: &str, text: String) {
-        self.lock().sources.entry(source.to_owned()).or_default().partial = text;
+        let at = self.elapsed();
+        let mut state = self.lock();
+        let source = state.sources.entry(source.to_owned()).or_default();
+        if source.partial != text {
+            (source.partial, source.partial_at) = (text, at);
+        }
+        drop(state);
         self.0.changed.notify_all();
     }
 
@@ -139,9 +146,16 @@ impl Log {
         self.lock().sources.insert(source.to_owned(), Source::default());
     }
 
-    /// All lines since a place.
+    /// All lines since a place, and those that have begun: a prompt never ends its line.
     pub fn since(&self, place: Place) -> Vec<Line> {
-        self.lock().lines[place.0..].to_vec()
+        let state = self.lock();
+        let begun = state.sources.iter().filter(|(_, source)| !source.partial.is_empty());
+        let begun = begun.map(|(name, source)| Line {
+            at: source.partial_at,
+            source: name.clone(),
+            text: source.partial.clone(),
+        });
+        state.lines[place.0..].iter().cloned().chain(begun).collect()
     }
 
     /// The last `count` lines.

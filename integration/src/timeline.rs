@@ -30,6 +30,8 @@ pub struct Timeline {
     pub steps: Vec<Step>,
     /// From switching on to the running system's own report.
     pub total_seconds: Option<f64>,
+    /// From switching on to the login prompt, which is no step: the console's program waits until services are quiet.
+    pub login_seconds: Option<f64>,
     /// What crossed the wire.
     pub traffic: Traffic,
 }
@@ -68,7 +70,9 @@ pub struct Traffic {
 const LINUX: &str = "Linux version";
 /// The first line of the lab's stage 1, and of its stage 2.
 const STAGE_1: &str = "stage 1: start";
-const STAGE_2: &str = "stage 2: ";
+const STAGE_2: &str = "stage 2: /nix/store";
+/// The last line of its stage 2.
+const SYSTEMD: &str = "stage 2: systemd starts";
 const LOGIN: &str = "login:";
 
 impl Timeline {
@@ -91,11 +95,12 @@ impl Timeline {
         steps.add("9", "file systems", reported(ClientStep::Mount), None);
         steps.add("10", "closure", reported(ClientStep::Fetch), Some(facts));
         steps.add("11", "stage 1 ends", printed(STAGE_2), None);
-        steps.add("12", "activation, services, login prompt", printed(LOGIN), None);
+        steps.add("12", "activation", printed(SYSTEMD), None);
         let running = observed.last(|kind| is_done(kind, ClientStep::Running));
         steps.add("13", "the running system reports itself", running, None);
         let total_seconds = running.map(|at| seconds(at.saturating_sub(observed.on)));
-        Self { steps: steps.rows, total_seconds, traffic }
+        let login_seconds = printed(LOGIN).map(|at| seconds(at.saturating_sub(observed.on)));
+        Self { steps: steps.rows, total_seconds, login_seconds, traffic }
     }
 }
 
@@ -253,17 +258,18 @@ mod tests {
             console: vec![
                 line(13_000, "stage 1: start"),
                 line(20_000, "stage 2: /nix/store/x"),
-                line(28_000, "lab login: "),
+                line(21_000, "stage 2: systemd starts [7.00 s]"),
+                line(32_000, "lab login: "),
             ],
         };
         let timeline = Timeline::of(&observed);
         let ends: Vec<_> = timeline.steps.iter().map(|step| step.at_seconds).collect();
         let expected = [2.0, 2.1, 2.5, 8.0, 9.0, 12.0, 14.0].map(Some).into_iter();
-        let expected = expected.chain([None, None, Some(17.0), Some(19.0), Some(27.0), Some(29.0)]);
+        let expected = expected.chain([None, None, Some(17.0), Some(19.0), Some(20.0), Some(29.0)]);
         assert_eq!(ends, expected.collect::<Vec<_>>());
         assert_eq!(timeline.steps[9].took_seconds, Some(3.0), "steps that were not seen take no time");
         assert_eq!(timeline.steps[9].bytes, Some(1_000_500));
-        assert_eq!(timeline.total_seconds, Some(29.0));
+        assert_eq!((timeline.total_seconds, timeline.login_seconds), (Some(29.0), Some(31.0)));
         assert_eq!(timeline.traffic.nars, 1);
         assert_eq!(timeline.to_string().lines().count(), 14);
     }

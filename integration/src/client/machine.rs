@@ -1,3 +1,4 @@
+use std::collections::HashSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -100,10 +101,25 @@ impl Machine {
 
     /// Photographs the screen, as PNG.
     pub fn screenshot(&self, file: &Path) -> Result<()> {
+        self.dump_screen(file, " -f png")
+    }
+
+    /// How many colours are on the screen: a background alone has one, a menu with its text has dozens.
+    pub fn colours(&self, scratch: &Path) -> Result<usize> {
+        let file = scratch.join("screen.ppm");
+        self.dump_screen(&file, "")?;
+        let picture = fs::read(&file).map_err(Error::io(format!("reading {}", file.display())))?;
+        // The header of a PPM is three lines; QEMU writes no comment into it.
+        let header: usize = picture.split_inclusive(|byte| *byte == b'\n').take(3).map(<[u8]>::len).sum();
+        let colours: HashSet<&[u8]> = picture[header.min(picture.len())..].chunks_exact(3).collect();
+        Ok(colours.len())
+    }
+
+    fn dump_screen(&self, file: &Path, format: &str) -> Result<()> {
         // QEMU writes the file; a relative name would be relative to QEMU's directory.
         let file = std::path::absolute(file).map_err(Error::io("making a file name absolute"))?;
         let _ = fs::remove_file(&file);
-        let answer = Monitor::connect(&self.monitor)?.command(&format!("screendump {} -f png", file.display()))?;
+        let answer = Monitor::connect(&self.monitor)?.command(&format!("screendump {}{format}", file.display()))?;
         if file.exists() {
             return Ok(());
         }

@@ -4,7 +4,8 @@ use std::fs::{self, File};
 use std::process::{Command, Stdio};
 
 use super::{Context, Tally, Test};
-use crate::{Error, Result};
+use crate::system::{NewerNix, Work};
+use crate::{Error, Result, Workspace, units};
 
 /// Their integration tests are the contract of the generations directory.
 const CONTRACT: [&str; 3] = ["generations", "publish", "rookery"];
@@ -31,15 +32,25 @@ pub(super) fn unit() -> Vec<Test> {
 }
 
 pub(super) fn contract() -> Vec<Test> {
-    CONTRACT.map(integration_tests).into()
+    let mut tests: Vec<Test> = CONTRACT.map(integration_tests).into();
+    tests.push(Test::new("units", |context| units::check(&context.lab(0)?, context.workspace)));
+    tests
 }
 
 pub(super) fn clients() -> Vec<Test> {
     CLIENTS.map(integration_tests).into()
 }
 
+/// A package's tests of its own, against the programs of others: all Nixes among them.
 fn integration_tests(package: &'static str) -> Test {
-    tests(package, words(&format!("test -p {package} --test * --quiet")))
+    let arguments = words(&format!("test -p {package} --test * --quiet"));
+    let run = move |context: &Context<'_>| count_tests(context, &arguments, Some(&newer_nix(context.workspace)?));
+    Test { name: package, run: Box::new(run) }
+}
+
+/// The Nix of the next Debian, beside the one that is installed: fetched once, then found.
+fn newer_nix(workspace: &Workspace) -> Result<NewerNix> {
+    NewerNix::obtain(&Work::at(&workspace.logs("systems"))?)
 }
 
 fn words(line: &str) -> Vec<String> {
@@ -48,26 +59,26 @@ fn words(line: &str) -> Vec<String> {
 
 /// A run of cargo that is one check.
 fn step(name: &'static str, arguments: Vec<String>) -> Test {
-    Test::new(name, move |context| cargo(context, &arguments).map(|_| ()))
+    Test::new(name, move |context| cargo(context, &arguments, None))
 }
 
 /// A run of `cargo test` that counts each test.
 fn tests(name: &'static str, arguments: Vec<String>) -> Test {
-    let run = move |context: &Context<'_>| {
-        // Without --no-fail-fast the crates after a failure would not be counted.
-        let mut arguments = arguments.clone();
-        arguments.push("--no-fail-fast".into());
-        let outcome = cargo(context, &arguments);
-        let printed = fs::read_to_string(context.log()).map_err(Error::io("reading what cargo printed"))?;
-        let tally = count(&printed);
-        match outcome {
-            Ok(()) if tally.passed > 0 => Ok(tally),
-            Ok(()) => Err(Error::Wrong("no test ran".into())),
-            Err(_) if tally.failed > 0 => Ok(tally),
-            Err(error) => Err(error),
-        }
-    };
-    Test { name, run: Box::new(run) }
+    Test { name, run: Box::new(move |context: &Context<'_>| count_tests(context, &arguments, None)) }
+}
+
+fn count_tests(context: &Context<'_>, arguments: &[String], newer_nix: Option<&NewerNix>) -> Result<Tally> {
+    // Without --no-fail-fast the crates after a failure would not be counted.
+    let arguments = [arguments, &["--no-fail-fast".to_owned()]].concat();
+    let outcome = cargo(context, &arguments, newer_nix);
+    let printed = fs::read_to_string(context.log()).map_err(Error::io("reading what cargo printed"))?;
+    let tally = count(&printed);
+    match outcome {
+        Ok(()) if tally.passed > 0 => Ok(tally),
+        Ok(()) => Err(Error::Wrong("no test ran".into())),
+        Err(_) if tally.failed > 0 => Ok(tally),
+        Err(error) => Err(error),
+    }
 }
 
 /// Where cargo-deny is installed, it checks the same rules by its own means.
@@ -78,11 +89,11 @@ fn deny(context: &Context<'_>) -> Result<()> {
         // tests/layers.rs has looked at directions, licences and duplicates.
         return Ok(());
     }
-    cargo(context, &words("deny check bans licenses sources"))
+    cargo(context, &words("deny check bans licenses sources"), None)
 }
 
 /// Runs cargo with everything that it and the tests print in this test's log.
-fn cargo(context: &Context<'_>, arguments: &[String]) -> Result<()> {
+fn cargo(context: &Context<'_>, arguments: &[String], newer_nix: Option<&NewerNix>) -> Result<()> {
     fs::create_dir_all(&context.logs).map_err(Error::io(format!("creating {}", context.logs.display())))?;
     let file = File::create(context.log()).map_err(Error::io("creating a log"))?;
     let both = file.try_clone().map_err(Error::io("creating a log"))?;
@@ -92,6 +103,7 @@ fn cargo(context: &Context<'_>, arguments: &[String]) -> Result<()> {
         .env("RUSTDOCFLAGS", "-D warnings")
         // Real clients and servers of others that a test needs are installed here: their absence is a failure.
         .env("ROOKERY_REQUIRE_PEERS", "1")
+        .envs(newer_nix.map(|nix| ("ROOKERY_NIX226", nix.directory().to_owned())))
         .env("CARGO_TERM_COLOR", "never")
         .stdin(Stdio::null())
         .stdout(file)

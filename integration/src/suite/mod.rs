@@ -124,9 +124,7 @@ pub fn main(workspace: &Workspace, arguments: &Arguments) -> Result<bool> {
         results.push(report::Row { group, tally, took: start.elapsed() });
     }
     let tally = report::table(&results);
-    if tally.failed > 0 {
-        report::seed(seed);
-    }
+    report::seed(seed);
     report::last_line(tally);
     Ok(tally.failed == 0)
 }

@@ -16,4 +16,5 @@ mount -o remount,bind,ro /nix/store
 
 ln -sfn @out@ /run/booted-system # /lib/modules leads through it
 @out@/activate || echo "stage 2: activate failed, the system may be incomplete"
+echo "stage 2: systemd starts [$(cut -d' ' -f1 /proc/uptime) s]"
 exec env -i PATH=/usr/sbin:/usr/bin TERM="${TERM:-linux}" /lib/systemd/systemd
