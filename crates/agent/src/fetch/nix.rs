@@ -80,11 +80,16 @@ impl<'a> Nix<'a> {
 
     /// Are all these paths and everything below them registered, and there? Asks only the local database and disk.
     pub(super) fn has_closures(&self, toplevels: &[StorePath]) -> bool {
+        matches!(self.missing(toplevels), Ok(None))
+    }
+
+    /// A path that is registered as one of these or below them, and not there. It is an error if these are not registered.
+    fn missing(&self, toplevels: &[StorePath]) -> io::Result<Option<String>> {
         let mut command = self.command();
         command.args(["--query", "--requisites"]).args(toplevels.iter().map(StorePath::as_str));
-        let Ok(paths) = output(command) else { return false };
         // A dangling link is a store path too.
-        !paths.is_empty() && paths.lines().all(|path| self.store.below_root(path).symlink_metadata().is_ok())
+        let is_missing = |path: &&str| self.store.below_root(path).symlink_metadata().is_err();
+        Ok(output(command)?.lines().find(is_missing).map(str::to_owned))
     }
 
     /// One attempt to make these paths and everything below them valid.
@@ -118,20 +123,30 @@ impl<'a> Nix<'a> {
                         forward = Instant::now();
                     }
                 }
-                Err(RecvTimeoutError::Timeout) if forward.elapsed() > patience => {
-                    child.kill().map_err(broken)?;
-                    child.wait().map_err(broken)?;
-                    let cause = format!("nothing arrived for {}", console::span(patience));
-                    return Err(Trouble { kind: TroubleKind::Unreachable, cause });
-                }
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => break,
+            }
+            // Whether or not Nix keeps talking: many stalled transfers say several times a second that they stand still.
+            if forward.elapsed() > patience {
+                child.kill().map_err(broken)?;
+                child.wait().map_err(broken)?;
+                let cause = format!("nothing arrived for {}", console::span(patience));
+                return Err(Trouble { kind: TroubleKind::Unreachable, cause });
             }
             progress.tick();
         }
         let status = child.wait().map_err(broken)?;
         let _ = reader.join();
-        if status.success() { Ok(()) } else { Err(Trouble::of(progress.messages(), &status.to_string())) }
+        if !status.success() {
+            return Err(Trouble::of(progress.messages(), &status.to_string()));
+        }
+        // Nix believes its database and brings nothing that stands there.
+        match self.missing(toplevels).map_err(broken)? {
+            Some(path) => {
+                Err(Trouble { kind: TroubleKind::Database, cause: format!("{path} is registered and not there") })
+            }
+            None => Ok(()),
+        }
     }
 
     /// Major and minor version.

@@ -110,7 +110,7 @@ impl<'a> Display<'a> {
         self.rate.add(Instant::now(), progress.bytes);
         let (rate, paths) = (&self.rate, self.closure_paths);
         self.status.show(|| describe(progress, rate.per_second(), paths));
-        let percent = progress.bytes * 100 / progress.total_bytes.max(1);
+        let percent = progress.bytes.saturating_mul(100) / progress.total_bytes.max(1);
         let due = match self.reported {
             None => progress.total_bytes > 0,
             Some((at, reported)) => at.elapsed() >= REPORT_INTERVAL && percent >= reported + REPORT_PERCENT,
@@ -131,9 +131,10 @@ impl<'a> Display<'a> {
         let brought = self.brought();
         Progress {
             paths: brought.paths,
-            total_paths: self.earlier.paths + self.log.expected.paths,
+            total_paths: self.earlier.paths.saturating_add(self.log.expected.paths),
             bytes: brought.bytes + copying,
-            total_bytes: self.earlier.bytes + self.log.expected.bytes,
+            // What the server announced, before anything of it is verified.
+            total_bytes: self.earlier.bytes.saturating_add(self.log.expected.bytes),
         }
     }
 }

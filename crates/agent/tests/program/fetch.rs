@@ -275,6 +275,33 @@ fn a_server_that_never_comes_is_given_up_with_its_own_exit_code() {
 }
 
 #[test]
+fn a_registered_path_that_is_gone_is_brought_again() {
+    let Some(room) = Room::new() else { return };
+    room.fetched();
+    let library = room.path(&format!("root/nix/store/{:032}-library", 2));
+    fs::set_permissions(&library, fs::Permissions::from_mode(0o755)).unwrap();
+    fs::remove_dir_all(&library).unwrap();
+    room.fetched();
+    assert!(library.join("data").exists());
+}
+
+#[test]
+fn a_nix_that_talks_and_gets_nowhere_is_given_up() {
+    let Some(room) = Room::new() else { return };
+    let program = room.path("talkative");
+    let script = r#"#!/bin/sh
+        case "$*" in
+        *--version*) echo 'nix-store (Nix) 2.8.0' ;;
+        *) while :; do echo '@nix {"action":"result","fields":[0,9,0,0],"id":1,"type":105}' >&2; sleep 0.05; done ;;
+        esac"#;
+    fs::write(&program, script).unwrap();
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+    let output = room.fetch(&["--patience", "1", "--nix-store", text(&program)]);
+    assert_eq!(output.status.code(), Some(69), "{}", said(&output));
+    assert!(said(&output).contains("nothing arrived for 1 s"), "{}", said(&output));
+}
+
+#[test]
 fn a_damaged_database_does_not_stop_a_client_for_ever() {
     let Some(room) = Room::new() else { return };
     room.fetched();
