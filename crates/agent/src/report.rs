@@ -143,7 +143,8 @@ fn deliver(url: &str, reports: &[String]) -> usize {
     let begun = Instant::now();
     let mut backoff = Backoff::default();
     let mut sent = 0;
-    while let Some(report) = reports.get(sent) {
+    let in_time = |delay: Duration| begun.elapsed() + delay + TIMEOUT <= PATIENCE;
+    while let Some(report) = reports.get(sent).filter(|_| in_time(Duration::ZERO)) {
         match http::post_json(url, report.as_bytes(), TIMEOUT) {
             Ok(()) => sent += 1,
             Err(error) if !error.is_temporary() => {
@@ -152,7 +153,7 @@ fn deliver(url: &str, reports: &[String]) -> usize {
             }
             Err(_) => {
                 let delay = backoff.next_delay(crate::backoff::random());
-                if begun.elapsed() + delay + TIMEOUT > PATIENCE {
+                if !in_time(delay) {
                     break;
                 }
                 std::thread::sleep(delay);

@@ -4,5 +4,6 @@
 
 mod disk;
 mod fetch;
+mod report;
 mod server;
 mod support;

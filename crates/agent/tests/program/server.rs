@@ -8,8 +8,9 @@ use std::{
     path::PathBuf,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
+    time::Duration,
 };
 
 use boot_model::report::Report;
@@ -28,6 +29,8 @@ struct State {
     closing: AtomicUsize,
     /// So many answers of more than a few kilobytes are still to be cut in the middle.
     cutting: AtomicUsize,
+    /// Milliseconds that the answer to a report takes.
+    thinking: AtomicU64,
 }
 
 impl Server {
@@ -39,6 +42,7 @@ impl Server {
             reports: Mutex::default(),
             closing: AtomicUsize::new(0),
             cutting: AtomicUsize::new(0),
+            thinking: AtomicU64::new(0),
         });
         let server = Self { address: listener.local_addr().unwrap(), state: Arc::clone(&state) };
         std::thread::spawn(move || {
@@ -56,6 +60,10 @@ impl Server {
 
     pub(crate) fn cut_answers(&self, count: usize) {
         self.state.cutting.store(count, Ordering::SeqCst);
+    }
+
+    pub(crate) fn think(&self, time: Duration) {
+        self.state.thinking.store(time.as_millis() as u64, Ordering::SeqCst);
     }
 
     /// Paths asked for since the last call, without reports.
@@ -78,6 +86,7 @@ impl State {
         }
         while let Some((method, path, body)) = request(&mut reader) {
             let answer = if method == "POST" {
+                std::thread::sleep(Duration::from_millis(self.thinking.load(Ordering::SeqCst)));
                 self.reports.lock().unwrap().push(serde_json::from_slice(&body).expect("a report"));
                 Some(Vec::new())
             } else {
