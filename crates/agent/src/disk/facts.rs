@@ -30,8 +30,10 @@ pub(super) fn wait_for_any() -> (Vec<Disk>, Vec<String>) {
     while real_disks().is_empty() && begun.elapsed() < PATIENCE {
         std::thread::sleep(LOOK_AGAIN);
     }
+    // A disk with a loose cable comes and goes for ever.
+    let deadline = Instant::now() + PATIENCE;
     let mut count = 0;
-    while real_disks().len() != count {
+    while real_disks().len() != count && Instant::now() < deadline {
         count = real_disks().len();
         std::thread::sleep(SETTLE);
     }
