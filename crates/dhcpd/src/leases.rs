@@ -7,7 +7,7 @@ use generations::Layout;
 use serde::Serialize;
 use service::Failure;
 
-use crate::store;
+use crate::store::{self, Loaded};
 
 /// One lease, for `leases --json`.
 #[derive(Debug, Serialize)]
@@ -27,9 +27,11 @@ struct Row {
 ///
 /// It only reads, so it may run beside the server.
 pub(crate) fn list(layout: &Layout, json: bool, now: u64) -> Result<String, Failure> {
-    let (leases, _) = store::load(&layout.lease_snapshot(), &layout.lease_journal())
-        .map_err(|(path, error)| Failure::runtime(format!("cannot read {}: {error}", path.display())))?;
-    let newest: BTreeMap<Ipv4Addr, Lease> = leases.into_iter().map(|lease| (lease.address, lease)).collect();
+    let loaded = load(layout)?;
+    if let Some(damage) = &loaded.damage {
+        eprintln!("rookery-dhcpd: {damage}");
+    }
+    let newest: BTreeMap<Ipv4Addr, Lease> = loaded.leases.into_iter().map(|lease| (lease.address, lease)).collect();
     let rows: Vec<Row> = newest.into_values().map(|lease| row(lease, now)).collect();
     if json {
         return Ok(serde_json::to_string_pretty(&rows)? + "\n");
@@ -43,6 +45,11 @@ pub(crate) fn list(layout: &Layout, json: bool, now: u64) -> Result<String, Fail
     Ok(text)
 }
 
+/// What the lease files hold.
+pub(crate) fn load(layout: &Layout) -> Result<Loaded, Failure> {
+    store::load(layout).map_err(|(path, error)| Failure::runtime(format!("cannot read {}: {error}", path.display())))
+}
+
 fn row(lease: Lease, now: u64) -> Row {
     let ended = lease.state == dhcp_engine::LeaseState::Bound && !lease.is_active(now);
     Row {
@@ -51,7 +58,7 @@ fn row(lease: Lease, now: u64) -> Row {
         client: lease.client.to_string(),
         host_name: lease.host_name,
         state: if ended { "ended".to_owned() } else { lease.state.to_string() },
-        written: Timestamp::from_unix_millis(lease.written * 1000),
-        expires: Timestamp::from_unix_millis(lease.expires * 1000),
+        written: Timestamp::from_unix_millis(lease.written.saturating_mul(1000)),
+        expires: Timestamp::from_unix_millis(lease.expires.saturating_mul(1000)),
     }
 }

@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 
 use dhcp_engine::Lease;
 use dhcp_engine::journal::{self, Replay};
-use generations::Layout;
+use generations::{Layout, Problem};
 use thiserror::Error;
+use tracing::error;
 
 /// The lease files: a snapshot and a journal of what came after it.
 ///
@@ -64,6 +65,8 @@ impl LeaseStore {
             move |source| StoreError::Io { doing, path, source }
         };
         fs::create_dir_all(&path).map_err(failed("cannot make", &path))?;
+        // A directory that was just made is as easily lost as what is in it.
+        File::open(layout.root()).and_then(|root| root.sync_all()).map_err(failed("cannot sync", layout.root()))?;
         let directory = File::open(&path).map_err(failed("cannot open", &path))?;
         match directory.try_lock() {
             Ok(()) => {}
@@ -71,8 +74,13 @@ impl LeaseStore {
             Err(TryLockError::Error(source)) => return Err(failed("cannot lock", &path)(source)),
         }
         let (snapshot, journal) = (layout.lease_snapshot(), layout.lease_journal());
-        let (leases, last) =
-            load(&snapshot, &journal).map_err(|(path, source)| failed("cannot read", &path)(source))?;
+        let Loaded { leases, last, damage } =
+            load(layout).map_err(|(path, source)| failed("cannot read", &path)(source))?;
+        if let Some(damage) = damage {
+            error!(%damage, "what can be read of the leases is used");
+            // For who looks into it, since the snapshot is replaced below. Failing to keep a copy must not keep the service down.
+            let _ = fs::copy(&snapshot, snapshot.with_extension("damaged"));
+        }
         let live = leases.iter().map(|lease| (lease.address, lease.clone())).collect();
         // Replaced below: a snapshot of everything goes first, then a journal that continues it.
         let open = directory.try_clone().map_err(failed("cannot open", &path))?;
@@ -148,24 +156,35 @@ impl LeaseStore {
     }
 }
 
-/// What both files hold, oldest first, and the last number in use. Either may be missing.
-pub(crate) fn load(snapshot: &Path, journal: &Path) -> Result<(Vec<Lease>, u64), (PathBuf, io::Error)> {
-    let read = |path: &Path| match fs::read(path) {
+/// What the files hold.
+#[derive(Debug)]
+pub(crate) struct Loaded {
+    /// Oldest first; a later one of the same address replaces an earlier one.
+    pub(crate) leases: Vec<Lease>,
+    /// The last number in use.
+    pub(crate) last: u64,
+    /// The snapshot was whole when it was renamed into place, and is not any more.
+    pub(crate) damage: Option<Problem>,
+}
+
+/// Reads both files, of which either may be missing. Nothing is written, so it may be done beside the server.
+pub(crate) fn load(layout: &Layout) -> Result<Loaded, (PathBuf, io::Error)> {
+    let read = |path: PathBuf| match fs::read(&path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
-        other => other.map_err(|error| (path.to_owned(), error)),
+        other => other.map_err(|error| (path, error)),
     };
-    let bytes = read(snapshot)?;
+    // The journal first: should the server fold it into a new snapshot in between, its records are found there again by their
+    // numbers. In the other order they would be in neither.
+    let journal = read(layout.lease_journal())?;
+    let bytes = read(layout.lease_snapshot())?;
     let Replay { mut leases, valid_len, last } = journal::replay(&bytes, 0);
-    if valid_len < bytes.len() {
-        // It was whole when it was renamed into place: the disk lost something. What is readable is kept in use, and the file
-        // beside it for who looks into it.
-        tracing::error!(path = %snapshot.display(), valid_len, "the lease snapshot is damaged; leases behind this byte are lost");
-        // Best effort: failing to keep a copy must not keep the service down.
-        let _ = fs::copy(snapshot, snapshot.with_extension("damaged"));
-    }
-    let newer = journal::replay(&read(journal)?, last);
+    let damage = (valid_len < bytes.len()).then(|| Problem {
+        path: layout.lease_snapshot(),
+        reason: format!("it is damaged at byte {valid_len}; the leases behind that are lost, so look after the disk"),
+    });
+    let newer = journal::replay(&journal, last);
     leases.extend(newer.leases);
-    Ok((leases, last.max(newer.last)))
+    Ok(Loaded { leases, last: last.max(newer.last), damage })
 }
 
 #[cfg(test)]
@@ -247,6 +266,27 @@ mod tests {
         drop(store);
         fs::write(layout.lease_journal(), old).unwrap();
         assert_eq!(reopened(&layout), [lease(1, 30)]);
+    }
+
+    #[test]
+    fn a_damaged_snapshot_is_told_and_looking_at_it_changes_nothing() {
+        let directory = tempfile::tempdir().unwrap();
+        let layout = Layout::new(directory.path());
+        let (mut store, _) = LeaseStore::open(&layout).unwrap();
+        store.rewrite(Some(vec![lease(1, 10), lease(2, 11)])).unwrap();
+        drop(store);
+        let mut bytes = fs::read(layout.lease_snapshot()).unwrap();
+        *bytes.last_mut().unwrap() ^= 1;
+        fs::write(layout.lease_snapshot(), &bytes).unwrap();
+        let files = || fs::read_dir(layout.leases()).unwrap().count();
+        let before = files();
+        let loaded = load(&layout).unwrap();
+        assert_eq!(loaded.leases, [lease(1, 10)]);
+        assert!(loaded.damage.unwrap().to_string().contains("snapshot: it is damaged at byte "));
+        assert_eq!(files(), before);
+        assert_eq!(reopened(&layout), [lease(1, 10)]);
+        assert_eq!(fs::read(layout.lease_snapshot().with_extension("damaged")).unwrap(), bytes);
+        assert!(load(&layout).unwrap().damage.is_none(), "the server wrote a whole one");
     }
 
     #[test]
