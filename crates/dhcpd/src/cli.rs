@@ -2,14 +2,15 @@ use std::collections::BTreeSet;
 use std::io::Write;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 use config::Config;
 use dhcp_engine::Policy;
-use generations::{Layout, Snapshot};
+use generations::{Layout, Problem, Snapshot};
 use service::{EventWriter, Failure, Options, Process};
 use tokio::sync::watch;
-use tracing::{error, warn};
+use tracing::{error, info, warn};
 
 use crate::explain::explain;
 use crate::policy::{ServableRoles, engine_policy};
@@ -61,7 +62,7 @@ pub fn run(cli: Cli) -> Result<(), Failure> {
     let layout = Layout::new(&config.state_directory);
     match cli.verb.unwrap_or(Verb::Run) {
         Verb::Run => service::run(&cli.options, |process| start(config, layout, cli.options.config.clone(), process)),
-        Verb::Check => print(&check(&config, &layout)?),
+        Verb::Check => check(&config, &layout),
         Verb::PrintConfig => print(&config.to_toml()),
         Verb::Leases { json } => print(&leases::list(&layout, json, service::unix_millis() / 1000)?),
         Verb::Explain { capture, interface } => {
@@ -86,7 +87,7 @@ fn current_policy(config: &Config, layout: &Layout) -> Result<Policy, Failure> {
     engine_policy(config, &config.hosts, &ServableRoles::read(layout, &snapshot)?)
 }
 
-fn check(config: &Config, layout: &Layout) -> Result<String, Failure> {
+fn check(config: &Config, layout: &Layout) -> Result<(), Failure> {
     let snapshot = generations::scan(layout, &Snapshot::default())?;
     let servable = ServableRoles::read(layout, &snapshot)?;
     let policy = engine_policy(config, &config.hosts, &servable)?;
@@ -110,10 +111,26 @@ fn check(config: &Config, layout: &Layout) -> Result<String, Failure> {
         let built = if built.is_empty() { "no generation: no boot file is named".to_owned() } else { built.join(", ") };
         text += &format!("role {}: {built}\n", role.name);
     }
-    for problem in &snapshot.problems {
-        text += &format!("left out: {}: {}\n", problem.path.display(), problem.reason);
+    let loaded = leases::load(layout)?;
+    text += &format!("{} records of leases\n", loaded.leases.len());
+    let problems: Vec<Problem> =
+        snapshot.problems.into_iter().chain(loaded.damage).chain(missing_loaders(layout, &servable)).collect();
+    for problem in &problems {
+        text += &format!("cannot serve {problem}\n");
     }
-    Ok(text)
+    print(&text)?;
+    service::checked(problems.len())
+}
+
+/// The loaders that the table names and that are not there: their machines would be sent to a file that tftpd does not have.
+fn missing_loaders(layout: &Layout, servable: &ServableRoles) -> Vec<Problem> {
+    if !layout.loaders_table().exists() {
+        return Vec::new();
+    }
+    let files = servable.loaders.values().map(|file| layout.loaders().join(file));
+    let missing: BTreeSet<PathBuf> = files.filter(|path| !path.is_file()).collect();
+    let reason = "loaders.json names it and it is not there; run `rookery loaders install`";
+    missing.into_iter().map(|path| Problem { path, reason: reason.to_owned() }).collect()
 }
 
 /// Binds, restores, says that it is ready, and serves.
@@ -131,20 +148,28 @@ async fn start(config: Config, layout: Layout, file: PathBuf, process: Process) 
     let (first, watching) = generations::watch(layout.clone(), move |snapshot| {
         snapshots.send_replace(Arc::clone(snapshot));
     })?;
-    let mut inputs = Inputs { hosts: config.hosts.clone(), config, layout, file, snapshot: first };
+    let servable = ServableRoles::read(&layout, &first)?;
+    let mut inputs =
+        Inputs { hosts: config.hosts.clone(), config, layout, file, snapshot: first, servable, failing: false };
     let status = format!("serving DHCP on {}", interfaces_text(&ports));
     let (policies, policy) = watch::channel(Arc::new(inputs.policy()?));
     let mut reloads = process.reloads();
+    let mut look = tokio::time::interval(LOADERS);
     let refresh = async move {
         loop {
-            tokio::select! {
-                Ok(()) = changed.changed() => inputs.snapshot = Arc::clone(&changed.borrow_and_update()),
+            let fresh = tokio::select! {
+                Ok(()) = changed.changed() => {
+                    inputs.snapshot = Arc::clone(&changed.borrow_and_update());
+                    inputs.look_again()
+                }
                 Ok(()) = reloads.changed() => inputs.reload_hosts(),
-                else => std::future::pending().await,
-            }
-            match inputs.policy() {
-                Ok(policy) => drop(policies.send_replace(Arc::new(policy))),
-                Err(error) => warn!(%error, "what can be booted is not known; the last good state stays"),
+                _ = look.tick() => inputs.look_again(),
+            };
+            if fresh {
+                match inputs.policy() {
+                    Ok(policy) => drop(policies.send_replace(Arc::new(policy))),
+                    Err(error) => warn!(%error, "the last good state stays"),
+                }
             }
         }
     };
@@ -180,17 +205,83 @@ struct Inputs {
     layout: Layout,
     file: PathBuf,
     snapshot: Arc<Snapshot>,
+    servable: ServableRoles,
+    /// The table of loaders cannot be read, and that was said.
+    failing: bool,
 }
 
 impl Inputs {
     fn policy(&self) -> Result<Policy, Failure> {
-        engine_policy(&self.config, &self.hosts, &ServableRoles::read(&self.layout, &self.snapshot)?)
+        engine_policy(&self.config, &self.hosts, &self.servable)
     }
 
-    fn reload_hosts(&mut self) {
-        match self.config.reload_hosts(&self.file) {
-            Ok(hosts) => self.hosts = hosts,
-            Err(error) => error!(%error, "the hosts could not be read again; the old ones stay"),
+    /// Whether there is something else to boot than before.
+    fn look_again(&mut self) -> bool {
+        match ServableRoles::read(&self.layout, &self.snapshot) {
+            Ok(servable) => {
+                self.failing = false;
+                let changed = servable != self.servable;
+                self.servable = servable;
+                changed
+            }
+            Err(error) => {
+                if !std::mem::replace(&mut self.failing, true) {
+                    warn!(%error, "what can be booted is not known; the last good state stays");
+                }
+                false
+            }
         }
+    }
+
+    /// Whether the hosts could be read.
+    fn reload_hosts(&mut self) -> bool {
+        match self.config.reload_hosts(&self.file) {
+            Ok(hosts) => {
+                info!(hosts = hosts.len(), "the hosts were read again");
+                self.hosts = hosts;
+                true
+            }
+            Err(error) => {
+                error!(%error, "the hosts could not be read again; the old ones stay");
+                false
+            }
+        }
+    }
+}
+
+/// How often the table of loaders is looked at: it changes once in a year, and nobody should have to know that this service has read it.
+const LOADERS: Duration = Duration::from_secs(5);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn loaders_installed_later_are_seen_and_a_bad_table_changes_nothing() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("rookery.toml");
+        std::fs::write(&file, format!("state-directory = {:?}\n", directory.path())).unwrap();
+        let config = config::load(&file).unwrap();
+        let layout = Layout::new(directory.path());
+        let servable = ServableRoles::read(&layout, &Snapshot::default()).unwrap();
+        let mut inputs = Inputs {
+            hosts: config.hosts.clone(),
+            config,
+            layout: layout.clone(),
+            file,
+            snapshot: Arc::default(),
+            servable,
+            failing: false,
+        };
+        let loaders = |inputs: &Inputs| inputs.policy().unwrap().boot.loaders.into_values().collect::<Vec<_>>();
+        assert!(!inputs.look_again());
+        assert_eq!(loaders(&inputs), ["lpxelinux.0"]);
+        std::fs::create_dir(layout.loaders()).unwrap();
+        let table = r#"{"bios":"lpxelinux.0","uefi-x64":"snponly.efi"}"#;
+        std::fs::write(layout.loaders_table(), table).unwrap();
+        assert!(inputs.look_again());
+        std::fs::write(layout.loaders_table(), "{").unwrap();
+        assert!(!inputs.look_again());
+        assert_eq!(loaders(&inputs), ["lpxelinux.0", "snponly.efi"]);
     }
 }

@@ -42,6 +42,33 @@ fn check_says_what_would_be_served_and_touches_nothing() {
 }
 
 #[test]
+fn check_fails_for_what_is_there_and_cannot_be_served() {
+    let directory = tempfile::tempdir().unwrap();
+    let state = directory.path().join("state");
+    fs::create_dir_all(state.join("generations/lab/nonsense")).unwrap();
+    fs::create_dir_all(state.join("loaders")).unwrap();
+    // As `rookery loaders install` writes it.
+    fs::write(
+        state.join("loaders/loaders.json"),
+        "{\n  \"bios\": \"lpxelinux.0\",\n  \"http-x64\": \"snponly.efi\",\n  \"uefi-x64\": \"snponly.efi\"\n}\n",
+    )
+    .unwrap();
+    fs::write(state.join("loaders/lpxelinux.0"), "a loader").unwrap();
+    let (code, out, err) = dhcpd(directory.path(), CONFIG, &["check"]);
+    assert_eq!((code, err.trim()), (1, "rookery-dhcpd: 2 things that are there cannot be served; each is named above"));
+    for line in ["bios boots lpxelinux.0\n", "uefi-x64 boots snponly.efi\n", "http-x64 boots snponly.efi\n"] {
+        assert!(out.contains(line), "{line:?} is not in:\n{out}");
+    }
+    assert!(out.contains("lab/nonsense: its name is neither"), "{out}");
+    assert!(out.contains("loaders/snponly.efi: loaders.json names it and it is not there"), "{out}");
+
+    fs::write(state.join("loaders/loaders.json"), "{\"biso\": \"x\"}").unwrap();
+    let (code, _, err) = dhcpd(directory.path(), CONFIG, &["check"]);
+    assert_eq!(code, 78);
+    assert!(err.contains("loaders.json: unknown variant `biso`") && err.contains("rookery loaders install"), "{err}");
+}
+
+#[test]
 fn leases_of_a_server_that_never_ran() {
     let directory = tempfile::tempdir().unwrap();
     assert_eq!(dhcpd(directory.path(), CONFIG, &["leases", "--json"]), (0, "[]\n".into(), String::new()));

@@ -55,7 +55,7 @@ pub fn run(cli: Cli) -> Result<(), Failure> {
             }
             service::run(&cli.options, |process| serve(config, cli.options.config.clone(), process))
         }
-        Verb::Check => print(&check(&config)?),
+        Verb::Check => check(&config),
         Verb::PrintConfig => print(&config.to_toml()),
         Verb::Render { host, loader, server } => print(&one(&config, host, loader, server)?),
     }
@@ -91,7 +91,7 @@ fn one(config: &Config, host: Option<MacAddr>, loader: Loader, server: Option<Ip
     Ok(menu.to_string())
 }
 
-fn check(config: &Config) -> Result<String, Failure> {
+fn check(config: &Config) -> Result<(), Failure> {
     let snapshot = scan(config)?;
     let rendered = render(config, &config.hosts, &snapshot);
     let with_role = config.hosts.iter().filter(|host| host.role.is_some()).count();
@@ -112,10 +112,11 @@ fn check(config: &Config) -> Result<String, Failure> {
         );
     }
     for problem in &snapshot.problems {
-        text += &format!("left out: {}: {}\n", problem.path.display(), problem.reason);
+        text += &format!("cannot serve {problem}\n");
     }
     for left_out in &rendered.left_out {
-        text += &format!("left out: {left_out}\n");
+        text += &format!("cannot serve {left_out}\n");
     }
-    Ok(text)
+    print(&text)?;
+    service::checked(snapshot.problems.len() + rendered.left_out.len())
 }

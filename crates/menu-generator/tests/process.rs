@@ -147,10 +147,12 @@ fn render_prints_one_menu_and_check_says_what_is_left_out() {
     let stranger = verb(&site, &["render", "--host", "52:54:00:00:00:09", "--loader", "ipxe", "--server", "10.77.0.1"]);
     assert!(text(&stranger).starts_with("#!ipxe\n") && text(&stranger).contains("\nmenu Physics lab - Zurich\n"));
 
-    let check = text(&verb(&site, &["check"]));
+    let check = verb(&site, &["check"]);
+    assert_eq!(check.status.code(), Some(1), "an entry that ipxe cannot start is not served");
+    let check = text(&check);
     assert!(check.contains("6 menus for 1 server addresses, 2 hosts with a role"), "{check}");
     assert!(check.contains("role lab: 1 generations, boots 1-aaaaaaaa unasked"), "{check}");
-    assert!(check.contains("left out: lab/1-aaaaaaaa [odd] is not in the menus for ipxe"), "{check}");
+    assert!(check.contains("cannot serve lab/1-aaaaaaaa [odd] is not in the menus for ipxe"), "{check}");
     // Looking changes nothing.
     assert!(!site.layout.menus().exists());
 }

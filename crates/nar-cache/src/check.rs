@@ -18,8 +18,7 @@ pub(crate) fn check(config: &Config, out: &mut impl Write) -> Result<(), Failure
         writeln!(out, "listens at {}:{} ({})", subnet.address.address(), config.nar_cache.port, subnet.interface)?;
     }
     let layout = Layout::new(&config.state_directory);
-    let snapshot = generations::scan(&layout, &Snapshot::default())
-        .map_err(|error| Failure::runtime(format!("reading {}: {error}", layout.generations().display())))?;
+    let snapshot = generations::scan(&layout, &Snapshot::default())?;
     let (index, unreadable) = CacheIndex::build(&layout, &snapshot, &CacheIndex::default());
     let mut problems: BTreeSet<Problem> = snapshot.problems.iter().cloned().chain(unreadable).collect();
     for (name, role) in &snapshot.roles {
@@ -40,12 +39,9 @@ pub(crate) fn check(config: &Config, out: &mut impl Write) -> Result<(), Failure
     }
     writeln!(out, "store paths in all: {}", index.len())?;
     for problem in &problems {
-        writeln!(out, "cannot serve {}: {}", problem.path.display(), problem.reason)?;
+        writeln!(out, "cannot serve {problem}")?;
     }
-    match problems.len() {
-        0 => Ok(()),
-        count => Err(Failure::runtime(format!("{count} things that are there cannot be served; each is named above"))),
-    }
+    service::checked(problems.len())
 }
 
 /// What of a generation's closure is not in the cache. Sizes are compared, digests are `rookery verify`'s business.

@@ -30,11 +30,10 @@ pub(crate) struct Question<'a> {
 /// # Errors
 /// Why nothing would be.
 pub(crate) fn explain(layout: &Layout, question: &Question<'_>, out: &mut impl Write) -> Result<(), Failure> {
-    let snapshot = generations::scan(layout, &Snapshot::default())
-        .map_err(|error| Failure::runtime(format!("reading {}: {error}", layout.generations().display())))?;
+    let snapshot = generations::scan(layout, &Snapshot::default())?;
     let (index, problems) = CacheIndex::build(layout, &snapshot, &CacheIndex::default());
     for problem in snapshot.problems.iter().chain(&problems) {
-        writeln!(out, "left out    {}: {}", problem.path.display(), problem.reason)?;
+        writeln!(out, "left out    {problem}")?;
     }
     let names = ServedNames::new(Arc::new(snapshot), Some(Arc::new(index)));
     writeln!(out, "asked at    {}", question.server)?;

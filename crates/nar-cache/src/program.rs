@@ -89,9 +89,7 @@ async fn run(config: Config, inherited: Vec<std::net::TcpListener>, process: Pro
     let listeners = if inherited.is_empty() { bind(&config)? } else { inherited };
     let layout = Layout::new(&config.state_directory);
     let following = layout.clone();
-    let publication = spawn_blocking(move || Publication::follow(&following)).await?;
-    let publication = publication
-        .map_err(|error| Failure::runtime(format!("watching {}: {error}", layout.generations().display())))?;
+    let publication = spawn_blocking(move || Publication::follow(&following)).await??;
     let desk = Arc::new(Desk::new(&layout, publication.names()));
     let addresses = listeners.iter().map(|listener| listener.local_addr().map(|address| address.to_string()));
     let addresses = addresses.collect::<io::Result<Vec<_>>>()?.join(", ");

@@ -61,6 +61,17 @@ fn main_with<P: clap::Parser>(
     }
 }
 
+/// How every service's verb `check` ends, after it has printed a line `cannot serve <path>: <reason>` for each of so many problems.
+///
+/// # Errors
+/// If there is one: exit code 1.
+pub fn checked(problems: usize) -> Result<(), Failure> {
+    match problems {
+        0 => Ok(()),
+        count => Err(Failure::runtime(format!("{count} things that are there cannot be served; each is named above"))),
+    }
+}
+
 /// Milliseconds since 1970 began by the system's clock: the time that events carry.
 pub fn unix_millis() -> u64 {
     // A clock before 1970 is a clock that was never set; events then say so by their date.

@@ -95,8 +95,7 @@ async fn run(config: Config, inherited: Vec<UdpSocket>, process: Process) -> Res
         let mut current = current.write().unwrap_or_else(PoisonError::into_inner);
         let (first, watch) = generations::watch(layout.clone(), move |snapshot| {
             *follow.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(snapshot);
-        })
-        .map_err(|error| Failure::runtime(format!("watching {}: {error}", layout.generations().display())))?;
+        })?;
         *current = first;
         watch
     };
@@ -125,10 +124,21 @@ fn bind(config: &Config) -> Result<Vec<UdpSocket>, Failure> {
         return Err(Failure::configuration("no [[subnet]] is configured, so there is no address to serve at"));
     }
     let at = |address: Ipv4Addr| {
-        UdpSocket::bind((address, config.tftpd.port))
-            .map_err(|error| Failure::runtime(format!("binding UDP {address}:{}: {error}", config.tftpd.port)))
+        UdpSocket::bind((address, config.tftpd.port)).map_err(|error| {
+            let cure = cure(error.kind());
+            Failure::runtime(format!("binding UDP {address}:{}: {error}{cure}", config.tftpd.port))
+        })
     };
     config.subnets.iter().map(|subnet| at(subnet.address.address())).collect()
+}
+
+fn cure(kind: io::ErrorKind) -> &'static str {
+    match kind {
+        io::ErrorKind::AddrInUse => "; stop the TFTP server that has the port there",
+        io::ErrorKind::AddrNotAvailable => "; give the interface this address first, or correct the subnet's address",
+        io::ErrorKind::PermissionDenied => "; a port below 1024 takes CAP_NET_BIND_SERVICE or a socket unit",
+        _ => "",
+    }
 }
 
 fn bounds(config: &Config) -> Bounds {
@@ -182,22 +192,21 @@ fn check(config: &Config) -> Result<(), Failure> {
         writeln!(out, "listens at {}:{} ({})", subnet.address.address(), config.tftpd.port, subnet.interface)?;
     }
     let layout = Layout::new(&config.state_directory);
-    let snapshot = generations::scan(&layout, &Snapshot::default())
-        .map_err(|error| Failure::runtime(format!("reading {}: {error}", layout.generations().display())))?;
+    let snapshot = generations::scan(&layout, &Snapshot::default())?;
     for (name, role) in &snapshot.roles {
         for published in &role.generations {
             writeln!(out, "serves {name}/{}", published.generation.id)?;
         }
-    }
-    for problem in &snapshot.problems {
-        writeln!(out, "skips {}: {}", problem.path.display(), problem.reason)?;
     }
     let loaders = layout.loaders();
     match std::fs::read_dir(&loaders) {
         Ok(entries) => writeln!(out, "serves {} entries of {}", entries.count(), loaders.display())?,
         Err(error) => writeln!(out, "no loaders: {}: {error}", loaders.display())?,
     }
-    Ok(())
+    for problem in &snapshot.problems {
+        writeln!(out, "cannot serve {problem}")?;
+    }
+    service::checked(snapshot.problems.len())
 }
 
 fn print_config(config: &Config) -> Result<(), Failure> {

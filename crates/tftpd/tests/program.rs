@@ -73,6 +73,12 @@ fn check_says_what_is_served() {
     assert!(checked.status.success(), "{checked:?}");
     let said = String::from_utf8(checked.stdout).unwrap();
     assert!(said.starts_with("listens at 127.0.0.1:0 (lo)\nserves 1 entries of "), "{said}");
+
+    std::fs::create_dir_all(directory.path().join("state/generations/lab/nonsense")).unwrap();
+    let checked = run(&["check", "--config", &site(directory.path())]);
+    assert_eq!(checked.status.code(), Some(1), "{checked:?}");
+    let said = String::from_utf8(checked.stdout).unwrap();
+    assert!(said.contains("cannot serve ") && said.contains("lab/nonsense: its name is neither"), "{said}");
 }
 
 #[test]

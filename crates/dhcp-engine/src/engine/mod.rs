@@ -14,7 +14,7 @@ use crate::client::ClientInfo;
 use crate::guard::RateGuard;
 use crate::lease::{ClientKey, Lease, LeaseState};
 use crate::outcome::{IgnoreReason, Outcome, Verdict};
-use crate::policy::{BootPolicy, Identity, Policy};
+use crate::policy::{Identity, Policy};
 use crate::table::{Row, Table};
 use crate::wire::Request;
 use clock::Clock;
@@ -108,12 +108,7 @@ impl Engine {
         self.store_failing = failing;
     }
 
-    /// What there is to boot has changed.
-    pub fn set_boot(&mut self, boot: BootPolicy) {
-        self.policy.boot = boot;
-    }
-
-    /// The configuration has changed. Leases are kept as they are, those too that are not on disk yet; offers start anew, at no
+    /// The configuration, or what there is to boot, has changed. Leases are kept as they are, those too that are not on disk yet; offers start anew, at no
     /// worse than a client's retry.
     pub fn reload(&mut self, policy: Policy, now: Now) {
         let tables = policy.subnets.iter().map(Table::new).collect();
