@@ -30,6 +30,7 @@ use crate::selection::Selection;
 #[derive(Debug)]
 pub struct Desk {
     root: Root,
+    addresses: Vec<Ipv4Addr>,
     names: watch::Receiver<Arc<ServedNames>>,
     leases: Leases,
     pub(crate) events: EventWriter,
@@ -55,6 +56,8 @@ pub struct Counts {
     pub strangers: AtomicU64,
     /// Connections closed at once because their address had too many.
     pub crowded: AtomicU64,
+    /// Connections closed at once because they came to an address that is not served at.
+    pub elsewhere: AtomicU64,
 }
 
 /// The two ends of a connection.
@@ -78,10 +81,12 @@ pub(crate) struct Found {
 }
 
 impl Desk {
-    /// Serves what `names` holds at each moment, from the state directory with this layout.
-    pub fn new(layout: &Layout, names: watch::Receiver<Arc<ServedNames>>) -> Self {
+    /// Serves what `names` holds at each moment, from the state directory with this layout, to connections that come to one of these
+    /// addresses of ours.
+    pub fn new(layout: &Layout, addresses: Vec<Ipv4Addr>, names: watch::Receiver<Arc<ServedNames>>) -> Self {
         Self {
             root: Root::new(layout.root()),
+            addresses,
             names,
             leases: Leases::new(layout),
             events: EventWriter::new(layout.events("nar-cache")),
@@ -94,6 +99,11 @@ impl Desk {
     /// The counts since the start.
     pub const fn counts(&self) -> &Counts {
         &self.counts
+    }
+
+    /// Whether the address that a connection came to is one of those configured: a socket of systemd's listens at all.
+    pub(crate) fn answers_at(&self, server: Ipv4Addr) -> bool {
+        self.addresses.contains(&server)
     }
 
     /// Answers one request.

@@ -77,6 +77,10 @@ pub async fn serve(
             Some(ended) = connections.join_next_with_id() => room.leave(ended.map_or_else(|e| e.id(), |(id, ())| id)),
             accepted = accept(&listeners), if connections.len() < bounds.max_connections => {
                 let Some((stream, ends)) = accepted? else { continue };
+                if !desk.answers_at(ends.server) {
+                    desk.counts.elsewhere.fetch_add(1, Ordering::Relaxed);
+                    continue;
+                }
                 if room.by_address.get(&ends.client).is_some_and(|own| *own >= bounds.per_address()) {
                     desk.counts.crowded.fetch_add(1, Ordering::Relaxed);
                     continue;

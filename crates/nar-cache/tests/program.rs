@@ -6,7 +6,7 @@ mod common;
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
@@ -115,7 +115,7 @@ fn serves_when_it_says_ready_and_drains_when_told_to_stop() {
 fn takes_sockets_that_systemd_opened() {
     let state = State::new();
     let config = configure(&state, 1);
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0)).unwrap();
     fcntl(&listener, FcntlArg::F_SETFD(FdFlag::empty())).unwrap();
     // bash, because dash knows no descriptor above 9.
     let mut command = Command::new("bash");
@@ -126,7 +126,12 @@ fn takes_sockets_that_systemd_opened() {
         .arg(&config);
     let running = Running::start(command);
     assert_eq!(running.address, listener.local_addr().unwrap());
-    assert_eq!(Client::connect(running.address).get("/nix-cache-info").status(), 200);
+    let port = running.address.port();
+    assert_eq!(Client::connect((Ipv4Addr::LOCALHOST, port).into()).get("/nix-cache-info").status(), 200);
+    // The socket listens at every address of this machine, the service at those of its subnets.
+    let mut elsewhere = TcpStream::connect((Ipv4Addr::new(127, 0, 0, 2), port)).unwrap();
+    elsewhere.set_read_timeout(Some(LONG)).unwrap();
+    assert_eq!(elsewhere.read(&mut [0; 16]).unwrap(), 0);
     running.signal(Signal::SIGINT);
     assert_eq!(running.end().0, 0);
 }

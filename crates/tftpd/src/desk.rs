@@ -37,6 +37,7 @@ pub type Record = dyn Fn(&Ended<'_>) + Send + Sync;
 /// Everything that transfers share.
 pub struct Desk {
     root: Root,
+    addresses: Vec<Ipv4Addr>,
     resolve: Box<Resolve>,
     record: Box<Record>,
     bounds: Bounds,
@@ -77,7 +78,7 @@ pub struct Counts {
     pub dropped_busy: AtomicU64,
     /// ERROR packets not sent because the budget was used up.
     pub dropped_errors: AtomicU64,
-    /// Datagrams at the service's port that were no request.
+    /// Datagrams at the service's port that were no request, or came to an address that is not served at.
     pub dropped_noise: AtomicU64,
 }
 
@@ -93,10 +94,17 @@ pub(crate) enum Refusal {
 }
 
 impl Desk {
-    /// Serves what `resolve` names beneath `root`.
-    pub fn new(root: Root, bounds: Bounds, resolve: Box<Resolve>, record: Box<Record>) -> Self {
+    /// Serves what `resolve` names beneath `root`, to requests that come to one of these addresses of ours.
+    pub fn new(
+        root: Root,
+        addresses: Vec<Ipv4Addr>,
+        bounds: Bounds,
+        resolve: Box<Resolve>,
+        record: Box<Record>,
+    ) -> Self {
         Self {
             root,
+            addresses,
             resolve,
             record,
             bounds,
@@ -110,6 +118,11 @@ impl Desk {
     #[must_use]
     pub const fn counts(&self) -> &Counts {
         &self.counts
+    }
+
+    /// Whether the address that a request came to is one of those configured: a socket of systemd's hears on all.
+    pub(crate) fn answers_at(&self, local: Ipv4Addr) -> bool {
+        self.addresses.contains(&local)
     }
 
     /// How far to go along with a client's options when its blocks may have `largest_block` bytes.

@@ -102,6 +102,7 @@ async fn run(config: Config, inherited: Vec<UdpSocket>, process: Process) -> Res
     let events = EventWriter::new(layout.events("tftpd"));
     let desk = Arc::new(Desk::new(
         Root::new(layout.root()),
+        config.subnets.iter().map(|subnet| subnet.address.address()).collect(),
         bounds(&config),
         Box::new(move |name, local| {
             let snapshot = Arc::clone(&current.read().unwrap_or_else(PoisonError::into_inner));

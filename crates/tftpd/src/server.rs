@@ -61,7 +61,10 @@ impl Listener {
         let mut tasks = JoinSet::new();
         loop {
             tokio::select! {
-                knock = self.door.knock() => self.take(knock?, &mut tasks),
+                knock = self.door.knock() => match knock? {
+                    Some(knock) if self.desk.answers_at(knock.local) => self.take(knock, &mut tasks),
+                    _ => drop(self.desk.counts.dropped_noise.fetch_add(1, Ordering::Relaxed)),
+                },
                 Some(ended) = tasks.join_next_with_id() => self.forget(&ended),
                 _ = stopped.wait_for(|&stop| stop) => break,
             }

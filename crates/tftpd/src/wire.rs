@@ -5,7 +5,6 @@ use std::io::{self, IoSlice};
 use std::net::{Ipv4Addr, SocketAddrV4, UdpSocket as StdSocket};
 use std::os::fd::{AsFd, AsRawFd};
 
-use nix::errno::Errno;
 use nix::sys::socket::{
     ControlMessage, ControlMessageOwned, MsgFlags, SockaddrIn, getsockopt, recvmsg, sendmsg, setsockopt, sockopt,
 };
@@ -38,8 +37,8 @@ impl Door {
         Ok(Self { socket: UdpSocket::from_std(socket)? })
     }
 
-    /// The next datagram. May be dropped and called again without losing one.
-    pub(crate) async fn knock(&self) -> io::Result<Knock> {
+    /// The next datagram; `None` for one that cannot be answered. May be dropped and called again without losing one.
+    pub(crate) async fn knock(&self) -> io::Result<Option<Knock>> {
         self.socket.async_io(Interest::READABLE, || receive(&self.socket)).await
     }
 }
@@ -163,19 +162,20 @@ fn segments(block_size: u16) -> u64 {
     (LARGEST_DATAGRAM / (u64::from(block_size) + 4)).clamp(1, MOST_SEGMENTS)
 }
 
-fn receive(socket: &UdpSocket) -> io::Result<Knock> {
+fn receive(socket: &UdpSocket) -> io::Result<Option<Knock>> {
     let mut buffer = [0; 1024];
     let mut pieces = [io::IoSliceMut::new(&mut buffer)];
     let mut control = nix::cmsg_space!(nix::libc::in_pktinfo);
     let fd = socket.as_fd().as_raw_fd();
     let message = recvmsg::<SockaddrIn>(fd, &mut pieces, Some(&mut control), MsgFlags::MSG_DONTWAIT)?;
-    let client = message.address.ok_or(Errno::EAFNOSUPPORT)?;
-    let local = message.cmsgs()?.find_map(|control| match control {
+    let client = message.address.map(|client| SocketAddrV4::new(client.ip(), client.port()));
+    // Control messages that did not fit are of a socket unit's making; what there is of them may be enough.
+    let local = message.cmsgs().into_iter().flatten().find_map(|control| match control {
         ControlMessageOwned::Ipv4PacketInfo(info) => local_address(&info),
         _ => None,
     });
-    let (length, local) = (message.bytes, local.ok_or(Errno::EAFNOSUPPORT)?);
-    Ok(Knock { bytes: buffer[..length].to_vec(), client: SocketAddrV4::new(client.ip(), client.port()), local })
+    let length = message.bytes;
+    Ok(client.zip(local).map(|(client, local)| Knock { bytes: buffer[..length].to_vec(), client, local }))
 }
 
 /// Which of our addresses was asked.

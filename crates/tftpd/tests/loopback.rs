@@ -199,3 +199,17 @@ fn requests_beyond_the_bounds_are_dropped_and_counted() {
     get(&url(&server, "file"), Wishes::default(), &server.path("fetched")).unwrap();
     assert_eq!(server.stop()[..2], ["file 0 Some(SizeProbe) tsize=10", "file 10 Some(Complete) tsize=10"]);
 }
+
+#[test]
+fn an_address_that_is_not_configured_is_not_answered_at_and_ends_nothing() {
+    let server = Server::start();
+    let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    // The socket hears on every address, as one of systemd's may; 127.0.0.2 is ours too, as every address of that network.
+    socket.send_to(b"\0\x01file\0octet\0", ("127.0.0.2", server.address.port())).unwrap();
+    until(|| server.desk.counts().dropped_noise.load(Ordering::Relaxed) == 1);
+    server.put("file", 3);
+    let to = server.path("fetched");
+    get(&url(&server, "file"), Wishes::default(), &to).unwrap();
+    socket.set_nonblocking(true).unwrap();
+    assert_eq!(socket.recv(&mut [0; 16]).unwrap_err().kind(), std::io::ErrorKind::WouldBlock);
+}

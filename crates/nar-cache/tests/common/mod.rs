@@ -42,7 +42,7 @@ impl Server {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let address = listener.local_addr().unwrap();
         let publication = Publication::follow(&state.layout).unwrap();
-        let desk = Arc::new(Desk::new(&state.layout, publication.names()));
+        let desk = Arc::new(Desk::new(&state.layout, vec![Ipv4Addr::LOCALHOST], publication.names()));
         let (stop, stopped) = oneshot::channel();
         let at = Arc::clone(&desk);
         let thread = std::thread::spawn(move || {

@@ -45,7 +45,9 @@ impl Server {
             assert_eq!(local, Ipv4Addr::LOCALHOST, "the address that was asked");
             name.as_str().map(PathBuf::from).into_iter().collect()
         };
-        let desk = Arc::new(Desk::new(Root::new(directory.path()), bounds, Box::new(resolve), Box::new(record)));
+        let addresses = vec![Ipv4Addr::LOCALHOST];
+        let root = Root::new(directory.path());
+        let desk = Arc::new(Desk::new(root, addresses, bounds, Box::new(resolve), Box::new(record)));
         // Any address, as a socket inherited from systemd may be bound: which one was asked is for the server to find.
         let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
         let address = (Ipv4Addr::LOCALHOST, socket.local_addr().unwrap().port()).into();
