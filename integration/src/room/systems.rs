@@ -1,6 +1,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::{Mutex, PoisonError};
 
 use crate::process::run;
 use crate::system::{Difference, GenerationKind, Inputs, Toplevel, Work, build};
@@ -24,6 +25,9 @@ const KEY_NAME: &str = "rookery-lab-1";
 impl Systems {
     /// Builds both, or finds them built: they stay in the target directory, with the packages that they were made of.
     pub fn build(workspace: &Workspace) -> Result<Self> {
+        // Tests that run side by side want the same systems at the same time.
+        static BUILDING: Mutex<()> = Mutex::new(());
+        let _one_at_a_time = BUILDING.lock().unwrap_or_else(PoisonError::into_inner);
         let work = Work::at(&workspace.logs("systems"))?;
         let (key, public_key) = key_pair(&workspace.logs("keys"), KEY_NAME)?;
         let inputs = Inputs { agent: workspace.agent()?, keys: Some(public_key) };

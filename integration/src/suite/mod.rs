@@ -6,7 +6,11 @@ mod control;
 mod failures;
 mod report;
 
+use std::panic::resume_unwind;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::dice::Dice;
@@ -39,6 +43,8 @@ struct Group {
     budget: Duration,
     /// Runs without being asked for.
     everyday: bool,
+    /// How many of its tests run side by side: a virtual machine keeps one core busy, cargo all of them.
+    at_once: usize,
     tests: fn() -> Vec<Test>,
 }
 
@@ -48,7 +54,7 @@ struct Test {
     run: Run,
 }
 
-type Run = Box<dyn Fn(&Context<'_>) -> Result<Tally>>;
+type Run = Box<dyn Fn(&Context<'_>) -> Result<Tally> + Send + Sync>;
 
 /// What a test may use.
 struct Context<'a> {
@@ -75,6 +81,7 @@ const GROUPS: [Group; 5] = [
         about: "format, lints, documentation, layers, licences; unit tests and engine transcripts",
         budget: minutes(10),
         everyday: true,
+        at_once: 1,
         tests: cargo::unit,
     },
     Group {
@@ -82,6 +89,7 @@ const GROUPS: [Group; 5] = [
         about: "the generations directory: killed publishers, overflowing watches, replaced directories",
         budget: minutes(5),
         everyday: true,
+        at_once: 1,
         tests: cargo::contract,
     },
     Group {
@@ -89,6 +97,7 @@ const GROUPS: [Group; 5] = [
         about: "real DHCP, TFTP, HTTP and Nix clients against the real services",
         budget: minutes(5),
         everyday: true,
+        at_once: 1,
         tests: cargo::clients,
     },
     Group {
@@ -96,13 +105,15 @@ const GROUPS: [Group; 5] = [
         about: "virtual machines from firmware to login prompt",
         budget: minutes(8),
         everyday: true,
+        at_once: 2,
         tests: boot::tests,
     },
     Group {
         name: "failures",
         about: "servers that stop, data and signatures that are wrong, disks of others, power cuts",
-        budget: minutes(35),
+        budget: minutes(25),
         everyday: false,
+        at_once: 2,
         tests: failures::tests,
     },
 ];
@@ -147,24 +158,32 @@ fn chosen(arguments: &Arguments) -> Result<Vec<&'static Group>> {
 }
 
 fn run_group(workspace: &Workspace, group: &Group, only: Option<&str>, seed: u64) -> Result<Tally> {
-    let mut sum = Tally::default();
-    for test in (group.tests)() {
-        if only.is_some_and(|part| !test.name.contains(part)) {
-            continue;
+    let tests: Vec<Test> = (group.tests)();
+    let chosen: Vec<&Test> = tests.iter().filter(|test| only.is_none_or(|part| test.name.contains(part))).collect();
+    let next = AtomicUsize::new(0);
+    let sum = Mutex::new(Tally::default());
+    let work = || {
+        while let Some(test) = chosen.get(next.fetch_add(1, Ordering::Relaxed)) {
+            let context = Context { workspace, logs: workspace.logs(group.name), name: test.name, seed };
+            let start = Instant::now();
+            let result = (test.run)(&context);
+            // An interrupted test has shown nothing.
+            interrupt::check()?;
+            let mut sum = sum.lock().unwrap_or_else(PoisonError::into_inner);
+            *sum += report::test(&context, &result, start.elapsed());
         }
-        let context = Context { workspace, logs: workspace.logs(group.name), name: test.name, seed };
-        let start = Instant::now();
-        let result = (test.run)(&context);
-        // An interrupted test has shown nothing.
-        interrupt::check()?;
-        sum += report::test(&context, &result, start.elapsed());
-    }
-    Ok(sum)
+        Ok(())
+    };
+    thread::scope(|scope| {
+        let workers: Vec<_> = (0..group.at_once).map(|_| scope.spawn(work)).collect();
+        workers.into_iter().try_for_each(|worker| worker.join().unwrap_or_else(|panic| resume_unwind(panic)))
+    })?;
+    Ok(sum.into_inner().unwrap_or_else(PoisonError::into_inner))
 }
 
 impl Test {
     /// One check: it holds, or the error says why not.
-    fn new(name: &'static str, run: impl Fn(&Context<'_>) -> Result<()> + 'static) -> Self {
+    fn new(name: &'static str, run: impl Fn(&Context<'_>) -> Result<()> + Send + Sync + 'static) -> Self {
         Self { name, run: Box::new(move |context| run(context).map(|()| Tally { passed: 1, failed: 0 })) }
     }
 }
