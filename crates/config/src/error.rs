@@ -60,8 +60,9 @@ impl Source<'_> {
         let above: Vec<&str> = self.text.lines().take(at + 1).collect();
         let header = |line: &&&str| line.trim_start().starts_with('[') && !line.contains('=');
         let table = above.iter().rev().find(header).map(|line| line.trim().trim_matches(['[', ']']).trim());
-        let assignment = above.iter().rev().take_while(|line| !header(line)).find_map(|line| line.split_once('='));
-        let key = assignment.map(|(key, _)| key.trim()).filter(|key| !key.starts_with('#'));
+        let code =
+            above.iter().rev().take_while(|line| !header(line)).filter(|line| !line.trim_start().starts_with('#'));
+        let key = code.filter_map(|line| line.split_once('=')).map(|(key, _)| key.trim()).next();
         match (table, key) {
             (Some(table), Some(key)) => Some(format!("{table}.{key}")),
             (one, other) => one.or(other).map(str::to_owned),

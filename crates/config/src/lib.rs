@@ -38,7 +38,7 @@ pub struct Config {
     pub tftpd: Tftpd,
     /// The HTTP server.
     pub nar_cache: NarCache,
-    /// The networks that clients boot from, each on an interface of its own.
+    /// The networks that clients boot from. No two overlap.
     #[serde(rename = "subnet")]
     pub subnets: Vec<Subnet>,
     /// The kinds of machines.

@@ -2,6 +2,7 @@ use std::net::Ipv4Addr;
 use std::path::PathBuf;
 
 use boot_model::{Label, RoleName};
+use serde::de::{Deserializer, Error};
 use serde::{Deserialize, Serialize};
 
 use crate::{AddressRange, InterfaceAddress};
@@ -68,6 +69,7 @@ pub struct Publish {
     /// Keys, besides the one above, whose signatures `verify` accepts.
     pub trusted_public_keys: Vec<String>,
     /// The level of zstd, 1 to 19: higher takes longer to publish and makes smaller packs.
+    #[serde(deserialize_with = "within::<_, _, 1, 19>")]
     pub compression_level: u8,
 }
 
@@ -99,12 +101,16 @@ pub struct Tftpd {
     /// The UDP port that requests come to.
     pub port: u16,
     /// Transfers at once, all clients together; more are not answered until one ends.
+    #[serde(deserialize_with = "within::<_, _, 1, 65_535>")]
     pub max_transfers: u16,
     /// Transfers at once that one client may have.
+    #[serde(deserialize_with = "within::<_, _, 1, 65_535>")]
     pub max_transfers_per_client: u16,
     /// The largest window (RFC 7440) that is granted, in blocks.
+    #[serde(deserialize_with = "within::<_, _, 1, 65_535>")]
     pub max_window: u16,
     /// The largest block (RFC 2348) that is granted, in bytes; it should fit the network's MTU less 32.
+    #[serde(deserialize_with = "within::<_, _, 512, 65_464>")]
     pub max_block_size: u16,
 }
 
@@ -115,6 +121,7 @@ pub struct NarCache {
     /// The TCP port; menus and boot file names carry it.
     pub port: u16,
     /// Connections at once; more wait to be accepted.
+    #[serde(deserialize_with = "within::<_, _, 1, 65_535>")]
     pub max_connections: u16,
 }
 
@@ -144,4 +151,15 @@ impl Default for NarCache {
     fn default() -> Self {
         Self { port: 8080, max_connections: 1024 }
     }
+}
+
+/// A number from `LOW` to `HIGH`, refused where it stands.
+fn within<'de, D, T, const LOW: u64, const HIGH: u64>(deserializer: D) -> Result<T, D::Error>
+where
+    D: Deserializer<'de>,
+    T: TryFrom<u64>,
+{
+    let number = u64::deserialize(deserializer)?;
+    let fits = Some(number).filter(|number| (LOW..=HIGH).contains(number)).and_then(|number| T::try_from(number).ok());
+    fits.ok_or_else(|| D::Error::custom(format!("{number} is out of range; write a number from {LOW} to {HIGH}")))
 }

@@ -89,6 +89,11 @@ impl AddressRange {
         self.last
     }
 
+    /// How many addresses it has.
+    pub const fn count(self) -> u64 {
+        self.last.to_bits() as u64 - self.first.to_bits() as u64 + 1
+    }
+
     /// Whether the address is in it.
     pub fn contains(self, address: Ipv4Addr) -> bool {
         (self.first..=self.last).contains(&address)
@@ -174,6 +179,7 @@ mod tests {
     fn a_range_has_both_its_ends() {
         let range: AddressRange = "10.77.0.100 - 10.77.0.199".parse().unwrap();
         assert!(range.contains(range.first()) && range.contains(range.last()));
+        assert_eq!(range.count(), 100);
         assert_eq!(range.to_string(), "10.77.0.100-10.77.0.199");
         assert!(matches!("10.77.0.9-10.77.0.8".parse::<AddressRange>(), Err(InvalidAddress::Backwards { .. })));
     }

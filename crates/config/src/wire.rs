@@ -151,13 +151,18 @@ fn check_subnet(subnet: Subnet, source: &Source<'_>) -> Result<crate::Subnet, Co
     })
 }
 
+/// The addresses of a subnet are kept in memory.
+const MOST_ADDRESSES: u64 = 1 << 20;
+
 fn check_pools(
     pools: &[Spanned<AddressRange>],
     address: InterfaceAddress,
     source: &Source<'_>,
 ) -> Result<(), ConfigError> {
+    let mut addresses = 0;
     for (index, spanned) in pools.iter().enumerate() {
         let pool = *spanned.get_ref();
+        addresses += pool.count();
         let wrong = |message: String| Err(source.error(spanned.span().start, message));
         if !address.contains_host(pool.first()) || !address.contains_host(pool.last()) {
             return wrong(format!(
@@ -176,6 +181,12 @@ fn check_pools(
             pools[..index].iter().find(|o| o.get_ref().first() <= pool.last() && pool.first() <= o.get_ref().last())
         {
             return wrong(format!("the pool {pool} overlaps {}; join the two", other.get_ref()));
+        }
+        if addresses > MOST_ADDRESSES {
+            return wrong(format!(
+                "with the pool {pool} the subnet has {addresses} addresses to give; {MOST_ADDRESSES} (a /12) are the most, so \
+                 make it smaller"
+            ));
         }
     }
     Ok(())

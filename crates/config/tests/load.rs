@@ -100,6 +100,30 @@ fn every_mistake_names_line_key_and_cure() {
             "rookery.toml:6: subnet.pools: the pool 10.77.0.19-10.77.0.29 overlaps 10.77.0.10-10.77.0.19; join the two",
         ),
         (
+            format!("{MINIMAL}pools = [\n # dns = here\n \"10.77.0.1-10.77.0.9\",\n]\n"),
+            "rookery.toml:6: subnet.pools: the pool 10.77.0.1-10.77.0.9 holds the server's own address",
+        ),
+        (
+            "[[subnet]]\ninterface = \"eth0\"\naddress = \"10.0.0.1/8\"\n\
+             pools = [\"10.1.0.0-10.15.255.255\", \"10.16.0.0-10.16.255.255\", \"10.17.0.0-10.17.0.0\"]\n"
+                .to_owned(),
+            "rookery.toml:4: subnet.pools: with the pool 10.17.0.0-10.17.0.0 the subnet has 1048577 addresses to give; 1048576",
+        ),
+        (
+            "[nar-cache]\nmax-connections = 0\n".to_owned(),
+            "rookery.toml:2: nar-cache.max-connections: 0 is out of range; write a number from 1 to 65535",
+        ),
+        (
+            "[publish]\ncompression-level = 22\n".to_owned(),
+            "rookery.toml:2: publish.compression-level: 22 is out of range; write a number from 1 to 19",
+        ),
+        ("[tftpd]\nmax-transfers = 0\n".to_owned(), "rookery.toml:2: tftpd.max-transfers: 0 is out of range"),
+        ("[tftpd]\nmax-window = 0\n".to_owned(), "rookery.toml:2: tftpd.max-window: 0 is out of range"),
+        (
+            "[tftpd]\nmax-block-size = 511\n".to_owned(),
+            "rookery.toml:2: tftpd.max-block-size: 511 is out of range; write a number from 512 to 65464",
+        ),
+        (
             format!("{MINIMAL}router = \"10.0.0.1\"\n"),
             "rookery.toml:4: subnet.router: 10.0.0.1 is not in the subnet's network 10.77.0.0/24",
         ),
