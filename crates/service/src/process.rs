@@ -82,7 +82,8 @@ impl Process {
                     _ = terminate.recv() => "SIGTERM",
                     _ = interrupt.recv() => "SIGINT",
                     _ = hangup.recv() => {
-                        info!("SIGHUP: reading the hosts again");
+                        // What it reads again, if anything, the service says.
+                        info!("SIGHUP");
                         reload.send_modify(|count| *count += 1);
                         continue;
                     }
@@ -94,13 +95,6 @@ impl Process {
             }
         });
         Ok((Self { stop: stop_receiver, reload: reload_receiver }, signals))
-    }
-
-    /// A process for tests, and what stops it.
-    pub fn for_tests() -> (Self, watch::Sender<bool>) {
-        let (stop, stop_receiver) = watch::channel(false);
-        let (_, reload) = watch::channel(0);
-        (Self { stop: stop_receiver, reload }, stop)
     }
 }
 
