@@ -24,8 +24,8 @@ pub struct Event {
     pub kind: EventKind,
 }
 
-/// What can happen to a client. Texts come from Rookery's own tables or are names that it serves; a client's words stand only in
-/// a [`Report`].
+/// What can happen to a client. Texts come from Rookery's own tables or are names that it serves. A client's own words stand in a
+/// [`Report`], and in the `file` or `path` of a request that was refused: printable ASCII there, and not many.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "kebab-case", rename_all_fields = "kebab-case")]
 pub enum EventKind {
@@ -41,7 +41,7 @@ pub enum EventKind {
     },
     /// TFTP: a transfer ended.
     Tftp {
-        /// The name that was asked for.
+        /// The name that was asked for, without leading slashes; bytes beyond printable ASCII are escaped.
         file: String,
         /// Bytes of the file that the client acknowledged.
         bytes: u64,
@@ -56,7 +56,8 @@ pub enum EventKind {
     },
     /// HTTP: a response was sent, or cut off.
     Http {
-        /// What was asked for, as in the table of served names.
+        /// What was asked for, with one leading slash and no doubled ones. With [`Content::Error`] it is what the client wrote, where that
+        /// is at most 256 letters, digits and `._-+?=/`, else `/`.
         path: String,
         /// What kind of thing that is.
         content: Content,
