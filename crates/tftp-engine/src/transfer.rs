@@ -228,12 +228,6 @@ impl Transfer {
         }
     }
 
-    /// Whether the client has answered, so that its address is no forgery.
-    #[must_use]
-    pub const fn is_proven(&self) -> bool {
-        matches!(self.phase, Phase::Sending(_) | Phase::Ended(Outcome::Complete))
-    }
-
     /// What happened so far.
     #[must_use]
     pub const fn stats(&self) -> &Stats {
