@@ -100,9 +100,17 @@ mod tests {
 
     #[test]
     fn json_names_agree_with_display() {
-        for firmware in
-            [Firmware::Bios, Firmware::UefiX64, Firmware::HttpArm64, Firmware::RaspberryPi, Firmware::UefiIa32]
-        {
+        for firmware in [
+            Firmware::Bios,
+            Firmware::UefiIa32,
+            Firmware::UefiX64,
+            Firmware::UefiArm32,
+            Firmware::UefiArm64,
+            Firmware::HttpX64,
+            Firmware::HttpArm64,
+            Firmware::RaspberryPi,
+            Firmware::UbootArm64,
+        ] {
             assert_eq!(serde_json::to_value(firmware).unwrap(), firmware.as_str());
         }
         for architecture in [Architecture::X86_64, Architecture::Aarch64] {
