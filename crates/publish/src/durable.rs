@@ -111,7 +111,7 @@ impl StagedDirectory {
     fn exchange(&self, target: &Path) -> Result<bool, WriteError> {
         match renameat2(AT_FDCWD, &self.path, AT_FDCWD, target, RenameFlags::RENAME_EXCHANGE) {
             Ok(()) => Ok(true),
-            Err(Errno::EINVAL) => remove_directory(target).map(|()| false),
+            Err(Errno::EINVAL) => remove_directory(target, || ()).map(|()| false),
             Err(errno) => Err(WriteError::new("replace the directory", target, errno.into())),
         }
     }
@@ -158,15 +158,16 @@ pub(crate) fn make_directories(path: &Path) -> Result<(), WriteError> {
     sync_parent(path)
 }
 
-/// Takes a directory out of sight in one step, then removes it.
-pub(crate) fn remove_directory(path: &Path) -> Result<(), WriteError> {
+/// Takes a directory out of sight in one step, calls `hidden`, then removes it.
+pub(crate) fn remove_directory(path: &Path, hidden: impl FnOnce()) -> Result<(), WriteError> {
     let Some(name) = path.file_name() else {
         return Err(WriteError::new("remove", path, io::ErrorKind::InvalidFilename.into()));
     };
-    let hidden = path.with_file_name(format!("{PREFIX}removed-{}", name.to_string_lossy()));
-    fs::rename(path, &hidden).map_err(|error| WriteError::new("remove", path, error))?;
+    let aside = path.with_file_name(format!("{PREFIX}removed-{}", name.to_string_lossy()));
+    fs::rename(path, &aside).map_err(|error| WriteError::new("remove", path, error))?;
     sync_parent(path)?;
-    fs::remove_dir_all(&hidden).map_err(|error| WriteError::new("remove", &hidden, error))
+    hidden();
+    fs::remove_dir_all(&aside).map_err(|error| WriteError::new("remove", &aside, error))
 }
 
 pub(crate) fn remove_if_there(path: &Path) -> Result<(), WriteError> {

@@ -9,7 +9,6 @@ use boot_model::{GenerationId, GenerationRef, RoleName};
 use generations::Layout;
 use notify::{RecommendedWatcher, RecursiveMode, Watcher as _};
 
-use crate::durable;
 use crate::profile::{self, Profile};
 use crate::publisher::{PublishError, Publisher, Request};
 use crate::role::{self, RoleError};
@@ -162,7 +161,7 @@ impl Follower<'_> {
         let generation = GenerationRef { role: role.clone(), id: GenerationId::new(number, &link.toplevel) };
         let published = role::read_generation(layout, &generation).is_ok();
         if published && role::default_of(layout, role) != Some(generation.id) {
-            role::point_default(layout, &generation)?;
+            role::point_default(layout, &generation, self.publisher.report)?;
             pass.defaults.push(generation);
         }
         Ok(())
@@ -182,7 +181,7 @@ impl Follower<'_> {
                     .push(format!("{generation} is kept, though deleted, for the default cannot be moved from it"));
                 continue;
             }
-            durable::remove_directory(&layout.generation(&generation))?;
+            role::remove_generation(layout, &generation, self.publisher.report)?;
             pass.removed.push(generation);
         }
         Ok(())

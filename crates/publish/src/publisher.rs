@@ -58,7 +58,7 @@ pub struct Outcome {
     pub new: bool,
 }
 
-/// Something that happened while publishing.
+/// Something that happened while publishing, or while what is published was changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Event<'a> {
     /// Another process holds the lock; this one waits.
@@ -77,7 +77,7 @@ pub enum Event<'a> {
         /// Bytes since the last such event.
         bytes: u64,
     },
-    /// This file or directory stands on disk from now on, whatever happens next.
+    /// This file or directory stands on disk (or is gone from it) from now on, whatever happens next.
     Persisted(&'a Path),
 }
 
@@ -152,8 +152,7 @@ impl Publisher<'_> {
         let _lock = self.lock()?;
         Source::Manual.check(self.layout, &request.role)?;
         let outcome = self.publish_locked(request, &Source::Manual)?;
-        role::point_default(self.layout, &outcome.generation)?;
-        (self.report)(Event::Persisted(&self.layout.default_link(&request.role)));
+        role::point_default(self.layout, &outcome.generation, self.report)?;
         Ok(outcome)
     }
 
@@ -171,15 +170,15 @@ impl Publisher<'_> {
         if target.exists() && verify::is_servable(self.layout, &generation) {
             return Ok(Outcome { generation, new: false });
         }
+        // First of all, for a full disk may be full of them.
+        role::remove_leftovers(self.layout, &request.role)?;
         let system = System::read(self.store, &request.toplevel)?;
         check_command_lines(&system, &generation)?;
         let manifest = self.pack(&system)?;
 
-        durable::remove_leftovers(&self.layout.generations())?;
         let stage = self.stage(request, &generation, system, &manifest)?;
         let role = self.layout.role(&request.role);
         durable::make_directories(&role)?;
-        durable::remove_leftovers(&role)?;
         source.claim(self.layout, &request.role)?;
         (self.report)(Event::Persisted(&self.layout.source(&request.role)));
         stage.place(&target)?;

@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::fs;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use boot_model::generation::{Generation, InvalidGeneration};
 use boot_model::{GenerationId, GenerationRef, RoleName};
@@ -12,14 +12,15 @@ use thiserror::Error;
 
 use crate::durable::{self, WriteError};
 use crate::lock::{Lock, LockError};
+use crate::publisher::Event;
 use crate::source::{Source, SourceError};
 
 /// Changes the defaults and removes generations, under the publishers' lock.
 pub struct Roles<'a> {
     /// The state directory.
     pub layout: &'a Layout,
-    /// Called if another process holds the lock, before waiting for it: that one may be publishing for minutes.
-    pub waiting: &'a dyn Fn(),
+    /// Hears what is going on; above all that another process holds the lock, which may be publishing for minutes.
+    pub report: &'a (dyn Fn(Event<'_>) + Sync),
 }
 
 /// A role can't be read or changed.
@@ -125,10 +126,10 @@ impl Roles<'_> {
     /// # Errors
     /// If it isn't published, or the role follows profiles: then the profile's own link decides.
     pub fn set_default(&self, generation: &GenerationRef) -> Result<(), RoleError> {
-        let _lock = Lock::acquire(self.layout, self.waiting)?;
+        let _lock = self.lock()?;
         Source::Manual.check(self.layout, &generation.role)?;
         read_generation(self.layout, generation)?;
-        point_default(self.layout, generation)
+        point_default(self.layout, generation, self.report)
     }
 
     /// Moves the role's default to the next older generation, as `nix-env --rollback` does; returns it.
@@ -136,7 +137,7 @@ impl Roles<'_> {
     /// # Errors
     /// If there is none older, or the role follows profiles.
     pub fn rollback(&self, role: &RoleName) -> Result<GenerationRef, RoleError> {
-        let _lock = Lock::acquire(self.layout, self.waiting)?;
+        let _lock = self.lock()?;
         Source::Manual.check(self.layout, role)?;
         let ids = published_ids(self.layout, role)?;
         let current = default_of(self.layout, role).or_else(|| ids.first().copied());
@@ -144,7 +145,7 @@ impl Roles<'_> {
         let id = older.ok_or_else(|| RoleError::NothingOlder(role.clone()))?;
         let generation = GenerationRef { role: role.clone(), id };
         read_generation(self.layout, &generation)?;
-        point_default(self.layout, &generation)?;
+        point_default(self.layout, &generation, self.report)?;
         Ok(generation)
     }
 
@@ -154,7 +155,8 @@ impl Roles<'_> {
     /// # Errors
     /// If it isn't published, is the default of a role that has others, or would come back from its profile.
     pub fn remove(&self, generation: &GenerationRef) -> Result<(), RoleError> {
-        let _lock = Lock::acquire(self.layout, self.waiting)?;
+        let _lock = self.lock()?;
+        remove_leftovers(self.layout, &generation.role)?;
         let ids = published_ids(self.layout, &generation.role)?;
         if !ids.contains(&generation.id) {
             return Err(RoleError::Unknown(generation.clone()));
@@ -166,24 +168,50 @@ impl Roles<'_> {
             }
         }
         if ids.len() == 1 {
-            return remove_role(self.layout, &generation.role);
+            return remove(&self.layout.role(&generation.role), self.report);
         }
         if default_of(self.layout, &generation.role) == Some(generation.id) {
             return Err(RoleError::IsDefault(generation.clone()));
         }
-        Ok(durable::remove_directory(&self.layout.generation(generation))?)
+        remove_generation(self.layout, generation, self.report)
+    }
+
+    fn lock(&self) -> Result<Lock, LockError> {
+        Lock::acquire(self.layout, || (self.report)(Event::Waiting))
     }
 }
 
-pub(crate) fn point_default(layout: &Layout, generation: &GenerationRef) -> Result<(), RoleError> {
-    if default_of(layout, &generation.role) == Some(generation.id) {
-        return Ok(());
+pub(crate) fn point_default(
+    layout: &Layout,
+    generation: &GenerationRef,
+    report: &dyn Fn(Event<'_>),
+) -> Result<(), RoleError> {
+    let link = layout.default_link(&generation.role);
+    if default_of(layout, &generation.role) != Some(generation.id) {
+        durable::write_link(&link, &generation.id.to_string())?;
+        report(Event::Persisted(&link));
     }
-    Ok(durable::write_link(&layout.default_link(&generation.role), &generation.id.to_string())?)
+    Ok(())
 }
 
-fn remove_role(layout: &Layout, role: &RoleName) -> Result<(), RoleError> {
-    Ok(durable::remove_directory(&layout.role(role))?)
+pub(crate) fn remove_generation(
+    layout: &Layout,
+    generation: &GenerationRef,
+    report: &dyn Fn(Event<'_>),
+) -> Result<(), RoleError> {
+    remove(&layout.generation(generation), report)
+}
+
+/// Removes what killed runs left beside a role and in it.
+pub(crate) fn remove_leftovers(layout: &Layout, role: &RoleName) -> Result<(), WriteError> {
+    durable::remove_leftovers(&layout.generations())?;
+    durable::remove_leftovers(&layout.role(role))
+}
+
+fn remove(directory: &Path, report: &dyn Fn(Event<'_>)) -> Result<(), RoleError> {
+    durable::remove_directory(directory, || report(Event::Persisted(directory)))?;
+    report(Event::Persisted(directory));
+    Ok(())
 }
 
 fn list(path: PathBuf) -> Result<Vec<OsString>, RoleError> {

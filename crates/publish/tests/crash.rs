@@ -3,6 +3,7 @@
 
 mod support;
 
+use std::fmt::Display;
 use std::fs;
 use std::io::{self, Write as _};
 use std::os::unix::process::ExitStatusExt as _;
@@ -10,33 +11,37 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use boot_model::{StorePath, Timestamp};
+use boot_model::{GenerationId, GenerationRef, StorePath, Timestamp};
 use generations::{Layout, Snapshot, scan};
 use nix::sys::signal::{Signal, raise};
 use nix_format::signature::{PublicKeys, SecretKey};
-use publish::{DEFAULT_LEVEL, Event, Publisher, Request, Store, all_generations, verify};
+use publish::{DEFAULT_LEVEL, Event, Publisher, Request, Roles, Store, all_generations, default_of, verify};
 use support::TestStore;
 
 const NEVER: usize = usize::MAX;
 
 /// Publishes in a process of its own, which kills itself at one of the moments that the publisher reports.
 fn publish(test: &TestStore, toplevel: &StorePath, moment: usize) -> ExitStatus {
+    run(test, "publish", toplevel, moment)
+}
+
+fn run(test: &TestStore, verb: &str, object: &dyn Display, moment: usize) -> ExitStatus {
     let mut child = Command::new(std::env::current_exe().unwrap())
         .args(["victim", "--exact", "--ignored", "--quiet"])
         .stdin(Stdio::piped())
         .stdout(Stdio::null())
         .spawn()
         .unwrap();
-    let job = format!("{} {} {toplevel} {moment}", test.state().display(), test.root().display());
+    let job = format!("{verb} {} {} {object} {moment}", test.state().display(), test.root().display());
     child.stdin.take().unwrap().write_all(job.as_bytes()).unwrap();
     child.wait().unwrap()
 }
 
 #[test]
-#[ignore = "the process that killed_at_every_moment starts; its job comes on standard input"]
+#[ignore = "the process that the other tests start; its job comes on standard input"]
 fn victim() {
     let job = io::read_to_string(io::stdin()).unwrap();
-    let [state, root, toplevel, moment] = job.split(' ').collect::<Vec<_>>()[..] else { panic!("no job: {job:?}") };
+    let [verb, state, root, object, moment] = job.split(' ').collect::<Vec<_>>()[..] else { panic!("no job: {job:?}") };
     let (layout, store, moment) = (Layout::new(state), Store::at(root), moment.parse::<usize>().unwrap());
     let passed = AtomicUsize::new(0);
     let report = |event: Event<'_>| {
@@ -45,10 +50,16 @@ fn victim() {
             raise(Signal::SIGKILL).unwrap();
         }
     };
+    let roles = Roles { layout: &layout, report: &report };
+    match verb {
+        "remove" => return roles.remove(&object.parse().unwrap()).unwrap(),
+        "default" => return roles.set_default(&object.parse().unwrap()).unwrap(),
+        _ => {}
+    }
     let keys = [key()];
     let publisher = Publisher { layout: &layout, store: &store, keys: &keys, level: DEFAULT_LEVEL, report: &report };
     let date = Timestamp::from_unix_millis(0);
-    let toplevel = toplevel.parse().unwrap();
+    let toplevel = object.parse().unwrap();
     publisher.publish(&Request { role: "lab".parse().unwrap(), toplevel, number: None, date }).unwrap();
 }
 
@@ -106,4 +117,49 @@ fn killed_at_every_moment() {
     }
     // Two packs and their narinfos, the cache, the source, boot files, manifest, description, name, default.
     assert!(moments >= 11, "only {moments} moments were tried");
+}
+
+/// Two generations, the second one the default.
+fn two_published() -> (TestStore, Layout, [GenerationRef; 2]) {
+    let test = TestStore::new();
+    let layout = Layout::new(test.state());
+    let generations = [(1, "one"), (2, "two")].map(|(number, name)| {
+        let toplevel = test.system(name);
+        assert!(publish(&test, &toplevel, NEVER).success());
+        GenerationRef { role: "lab".parse().unwrap(), id: GenerationId::new(number, &toplevel) }
+    });
+    (test, layout, generations)
+}
+
+#[test]
+fn removal_killed_at_every_moment() {
+    for moment in 0.. {
+        let (test, layout, [one, two]) = two_published();
+        let status = run(&test, "remove", &one, moment);
+        if status.success() {
+            assert_eq!(moment, 2, "out of sight, then gone");
+            break;
+        }
+        assert_eq!(status.signal(), Some(9), "moment {moment}");
+        assert_eq!(seen(&layout), (vec![2], 2), "moment {moment}");
+
+        // The last one takes the role along, and whatever was left with it.
+        assert_eq!(run(&test, "remove", &two, moment).signal(), Some(9), "moment {moment}");
+        assert!(scan(&layout, &Snapshot::default()).unwrap().roles.is_empty(), "moment {moment}");
+        assert!(publish(&test, &test.system("three"), NEVER).success());
+        assert_eq!(seen(&layout), (vec![1], 1), "moment {moment}");
+        assert_eq!(leftovers(&test.state()), [] as [PathBuf; 0], "moment {moment}");
+    }
+}
+
+#[test]
+fn a_default_that_moved_stays_where_it_is() {
+    let (test, layout, [one, two]) = two_published();
+    assert_eq!(run(&test, "default", &one, 0).signal(), Some(9));
+    assert_eq!(seen(&layout), (vec![2, 1], 1));
+    // Killed before the rename: what it had begun is in nobody's way.
+    std::os::unix::fs::symlink("half", layout.role(&two.role).join(".staging-link")).unwrap();
+    assert!(run(&test, "default", &two, NEVER).success());
+    assert_eq!(default_of(&layout, &two.role), Some(two.id));
+    assert_eq!(leftovers(&test.state()), [] as [PathBuf; 0]);
 }

@@ -166,7 +166,7 @@ fn a_role_has_one_source() {
     let mut request = Request { role: "lab".parse().unwrap(), toplevel: two, number: None, date };
     let refused = site.publisher().publish(&request).unwrap_err().to_string();
     assert!(refused.contains("published by follow") && refused.contains("nix-env --profile"), "{refused}");
-    let roles = Roles { layout: &site.layout, waiting: &|| () };
+    let roles = Roles { layout: &site.layout, report: &|_| {} };
     assert!(roles.set_default(&followed).unwrap_err().to_string().contains("--rollback"));
     assert!(roles.remove(&followed).unwrap_err().to_string().contains("nix-env --delete-generations"));
 

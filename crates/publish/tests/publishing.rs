@@ -103,7 +103,7 @@ fn the_newest_again_only_moves_the_default() {
     site.test.system("two");
     let one = site.publish("one").unwrap().generation;
     let two = site.publish("two").unwrap().generation;
-    Roles { layout: &site.layout, waiting: &|| () }.rollback(&"lab".parse().unwrap()).unwrap();
+    Roles { layout: &site.layout, report: &|_| {} }.rollback(&"lab".parse().unwrap()).unwrap();
     assert_eq!(site.published(), (vec![two.id.to_string(), one.id.to_string()], one.id.to_string()));
 
     assert_eq!(site.publish("two").unwrap(), Outcome { generation: two.clone(), new: false });
@@ -259,7 +259,7 @@ fn the_default_is_kept_and_the_last_generation_takes_the_role_along() {
     let site = Site::new();
     site.test.system("one");
     site.test.system("two");
-    let roles = Roles { layout: &site.layout, waiting: &|| () };
+    let roles = Roles { layout: &site.layout, report: &|_| {} };
     let one = site.publish("one").unwrap().generation;
     let two = site.publish("two").unwrap().generation;
     assert!(roles.remove(&two).unwrap_err().to_string().contains("is what the room boots unasked"));

@@ -26,6 +26,11 @@ impl Output {
     }
 }
 
+/// A line on standard error, for people. A terminal or a journal that went away is no reason to stop.
+pub(crate) fn say(line: &str) {
+    let _ = writeln!(io::stderr().lock(), "{line}");
+}
+
 fn print(text: &str) -> Result<(), Failure> {
     let mut stdout = io::stdout().lock();
     match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use publish::Event;
 
-use crate::output::bytes;
+use crate::output::{bytes, say};
 
 /// How often the line is drawn again: often enough to look alive.
 const INTERVAL: Duration = Duration::from_millis(100);
@@ -32,9 +32,7 @@ impl Progress {
     }
 
     pub(crate) fn hear(&self, event: Event<'_>) {
-        if event == Event::Waiting {
-            waiting();
-        }
+        hear_waiting(event);
         if !self.shown {
             return;
         }
@@ -54,14 +52,16 @@ impl Progress {
     /// Clears the line.
     pub(crate) fn end(&self) {
         if self.shown {
-            eprint!("\r\x1b[K");
+            let _ = write!(io::stderr().lock(), "\r\x1b[K");
         }
     }
 }
 
 /// Says why nothing happens.
-pub(crate) fn waiting() {
-    eprintln!("rookery: another process is publishing; waiting for it to finish");
+pub(crate) fn hear_waiting(event: Event<'_>) {
+    if event == Event::Waiting {
+        say("rookery: another process is publishing; waiting for it to finish");
+    }
 }
 
 impl State {
