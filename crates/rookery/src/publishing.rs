@@ -9,7 +9,7 @@ use serde_json::json;
 use service::Failure;
 
 use crate::arguments::{FollowArguments, PublishArguments};
-use crate::output::Output;
+use crate::output::{Output, say};
 use crate::progress::Progress;
 use crate::site::Site;
 
@@ -56,7 +56,9 @@ pub(crate) fn follow(site: &Site, output: Output, arguments: &FollowArguments) -
     stop_on_signals(wake.clone())?;
     let mut known = Vec::new();
     let mut printed = Ok(());
-    let mut ready = false;
+    // Before the first look, which may publish for longer than systemd waits for a service to start. Not being able to tell
+    // systemd is no reason to stop; it will say so itself.
+    let _ = service::notify::ready("following");
     follower.run(&wake, &wakes, |passed| {
         progress.end();
         // A directory that can't be read now may be there in a minute: said once, as any other problem.
@@ -65,11 +67,6 @@ pub(crate) fn follow(site: &Site, output: Output, arguments: &FollowArguments) -
             printed = print_pass(output, &pass, &known);
         }
         known = pass.problems;
-        if !ready {
-            ready = true;
-            // Not being able to tell systemd is no reason to stop; it will say so itself.
-            let _ = service::notify::ready("following");
-        }
     });
     printed
 }
@@ -102,14 +99,14 @@ fn print_pass(output: Output, pass: &Pass, known: &[String]) -> Result<(), Failu
         if output.json {
             output.line(String::new, || json!({ "problem": problem }))?;
         } else {
-            eprintln!("rookery: {problem}");
+            say(&format!("rookery: {problem}"));
         }
     }
     Ok(())
 }
 
-/// Turns SIGTERM and SIGINT into a wake-up. What is being published then is finished first; a second signal is not waited for
-/// (and cutting it off would do no harm either).
+/// Turns SIGTERM and SIGINT into a wake-up: what is being published then is finished first. A second signal ends the process at
+/// once, as it would any other; the next run carries on.
 fn stop_on_signals(wake: Sender<Wake>) -> Result<(), Failure> {
     let signals = SigSet::from_iter([Signal::SIGTERM, Signal::SIGINT]);
     // Before any other thread begins: they inherit the mask.
@@ -119,6 +116,11 @@ fn stop_on_signals(wake: Sender<Wake>) -> Result<(), Failure> {
             let _ = service::notify::stopping();
             // The follower has ended by itself if nobody listens.
             let _ = wake.send(Wake::Stop);
+        }
+        // From now on this thread takes them, with their usual effect; so it must stay.
+        let _ = signals.thread_unblock();
+        loop {
+            thread::park();
         }
     })?;
     Ok(())

@@ -4,7 +4,7 @@ use boot_model::GenerationRef;
 use serde_json::json;
 use service::Failure;
 
-use crate::output::Output;
+use crate::output::{Output, say};
 use crate::site::Site;
 
 pub(crate) fn verify(site: &Site, output: Output, what: Option<&str>) -> Result<(), Failure> {
@@ -19,7 +19,7 @@ pub(crate) fn verify(site: &Site, output: Output, what: Option<&str>) -> Result<
     let shown = !output.json && io::stderr().is_terminal();
     let findings = publish::verify(&site.layout, &generations, &keys, |generation| {
         if shown {
-            eprintln!("checking {generation}");
+            say(&format!("checking {generation}"));
         }
     });
     let text = || {

@@ -4,9 +4,12 @@
 #[path = "../../publish/tests/support/mod.rs"]
 mod support;
 
-use std::fs;
+use std::ffi::OsStr;
+use std::fs::{self, File};
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::os::unix::net::UnixDatagram;
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
@@ -42,6 +45,15 @@ impl Site {
         let mut command = Command::new(env!("CARGO_BIN_EXE_rookery"));
         command.arg("--config").arg(self.test.file("rookery.toml")).args(arguments);
         command
+    }
+
+    /// The lock of all writers, as another publisher holds it.
+    fn lock(&self) -> File {
+        let generations = self.test.state().join("generations");
+        fs::create_dir_all(&generations).unwrap();
+        let lock = File::create(generations.join(".lock")).unwrap();
+        lock.lock().unwrap();
+        lock
     }
 
     fn publish(&self, system: &str) -> Command {
@@ -202,6 +214,61 @@ fn follow_mirrors_once_or_until_it_is_told_to_end() {
     assert!(line.contains("lab-2-link"), "{line}");
     kill(Pid::from_raw(following.id().cast_signed()), Signal::SIGTERM).unwrap();
     assert_eq!(following.wait().unwrap().code(), Some(0));
+}
+
+#[test]
+fn who_waits_for_the_lock_says_so_and_goes_on() {
+    let site = Site::new();
+    site.test.system("one");
+    let lock = site.lock();
+    let mut waiting = site.publish("one").stderr(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut line = String::new();
+    BufReader::new(waiting.stderr.take().unwrap()).read_line(&mut line).unwrap();
+    assert_eq!(line, "rookery: another process is publishing; waiting for it to finish\n");
+    assert!(!site.test.state().join("generations/lab").exists());
+    drop(lock);
+    assert_eq!(waiting.wait().unwrap().code(), Some(0));
+    assert!(site.test.state().join("generations/lab/default").exists());
+}
+
+/// The first look may take longer than systemd waits for a service to start, and longer than an admin wants to.
+#[test]
+fn a_follower_is_ready_before_its_first_look_and_a_second_signal_ends_it_at_once() {
+    let site = Site::new();
+    let _lock = site.lock();
+    let profiles = site.test.file("profiles");
+    fs::create_dir(&profiles).unwrap();
+    let notified = UnixDatagram::bind(site.test.file("notify")).unwrap();
+    let mut follow = site.command(&["follow", profiles.to_str().unwrap()]);
+    let mut follow = follow.env("NOTIFY_SOCKET", site.test.file("notify")).stderr(Stdio::null()).spawn().unwrap();
+    let message = || {
+        let mut buffer = [0; 64];
+        let length = notified.recv(&mut buffer).unwrap();
+        String::from_utf8(buffer[..length].to_vec()).unwrap()
+    };
+    assert_eq!(message(), "READY=1\nSTATUS=following");
+    let pid = Pid::from_raw(follow.id().cast_signed());
+    kill(pid, Signal::SIGTERM).unwrap();
+    assert_eq!(message(), "STOPPING=1");
+    assert_eq!(follow.try_wait().unwrap(), None, "what it does is finished first");
+    // Pending until the thread that took the first one lets it through.
+    kill(pid, Signal::SIGTERM).unwrap();
+    assert_eq!(follow.wait().unwrap().signal(), Some(Signal::SIGTERM as i32));
+}
+
+#[test]
+fn a_terminal_sees_how_far_packing_is_and_a_file_does_not() {
+    let site = Site::new();
+    site.test.system("one");
+    let publish = site.publish("one");
+    let words: Vec<String> = [publish.get_program()].into_iter().chain(publish.get_args()).map(quoted).collect();
+    let seen =
+        succeeds(Command::new("script").args(["--quiet", "--return", "/dev/null", "--command", &words.join(" ")]));
+    assert!(seen.contains("packing [") && seen.contains("published lab/1-"), "{seen}");
+}
+
+fn quoted(word: &OsStr) -> String {
+    format!("'{}'", word.to_str().unwrap())
 }
 
 #[test]
