@@ -1,7 +1,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use boot_model::event::{Content, Event, EventKind};
+use boot_model::event::{Event, EventKind};
 use boot_model::report::{Report, Status, Step};
 
 use super::{BOOT, Room};
@@ -79,10 +79,12 @@ impl<'a> Boot<'a> {
         failed(&report).map_or(Ok(()), Err)
     }
 
-    /// Waits until packed store paths are on their way.
-    pub fn wait_first_nar(&self, servers: &Servers<'_>) -> Result<()> {
-        let is_nar = |event: &Event| matches!(event.kind, EventKind::Http { content: Content::Nar, .. });
-        servers.wait_event(&self.mark, "the first NAR", BOOT, is_nar).map(|_| ())
+    /// Waits until so many packed store paths have been sent.
+    pub fn wait_nars(&self, servers: &Servers<'_>, count: u64) -> Result<()> {
+        self.room.lab.poll(&format!("{count} packed paths to be sent"), BOOT, || {
+            self.machine.check_alive()?;
+            Ok((self.traffic(servers)?.nars >= count).then_some(()))
+        })
     }
 
     /// Waits until the loader has read the menu twice: `ldlinux.c32` once, and then the menu itself, which is on the screen

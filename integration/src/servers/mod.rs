@@ -103,9 +103,4 @@ impl<'a> Servers<'a> {
     pub fn events_since(&self, mark: &Mark) -> Result<Vec<Event>> {
         events::since(&self.site.events(), mark)
     }
-
-    /// Waits for an event.
-    pub fn wait_event(&self, mark: &Mark, what: &str, within: Duration, is: impl Fn(&Event) -> bool) -> Result<Event> {
-        self.lab.poll(what, within, || Ok(self.events_since(mark)?.into_iter().find(&is)))
-    }
 }

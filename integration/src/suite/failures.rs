@@ -39,8 +39,8 @@ const POWER_CUTS: [&str; 10] = [
     "power-cut-10",
 ];
 
-/// The longest time from the network's being up to a cut: what a first fetch takes under emulation, and a little more.
-const CUT_WITHIN: Duration = Duration::from_secs(25);
+/// A cut comes up to so many milliseconds after a path was sent: in its unpacking, in the next download, in a sync.
+const AFTER_A_PATH: u64 = 500;
 
 /// A room with generation 1 published and served, and one client.
 struct Scene<'a> {
@@ -82,7 +82,7 @@ fn server_stopped(context: &Context<'_>) -> Result<()> {
     let systems = Systems::build(context.workspace)?;
     scene(context, &systems, |mut scene| {
         let boot = Boot::start(scene.room, &scene.servers, &scene.client)?;
-        boot.wait_first_nar(&scene.servers)?;
+        boot.wait_nars(&scene.servers, 1)?;
         scene.servers.kill(Service::NarCache);
         // Long enough for the client to find nobody at home at least once.
         scene.room.lab.pause(Duration::from_secs(5))?;
@@ -149,19 +149,22 @@ fn foreign_disk(context: &Context<'_>, fill: fn(&Room, &Disk) -> Result<()>) -> 
     })
 }
 
-/// The power goes at a random moment of the first fetch, and the disk forgets a random part of what it had not flushed. The
+/// The power goes at a random moment of the first fetch (by what was sent, so that it is one on a slow machine too), and the disk forgets a random part of what it had not flushed. The
 /// next boot must be a good one.
 fn power_cut(context: &Context<'_>) -> Result<()> {
     let systems = Systems::build(context.workspace)?;
     scene(context, &systems, |scene| {
         let mut dice = context.dice();
         let mut boot = scene.boot()?;
-        boot.wait_step(&scene.servers, Step::Network)?;
-        scene.room.lab.pause(Duration::from_millis(dice.below(CUT_WITHIN.as_millis() as u64)))?;
+        boot.wait_step(&scene.servers, Step::Mount)?;
+        let sent = dice.below(systems.first.closure.len() as u64 + 1);
+        boot.wait_nars(&scene.servers, sent)?;
+        scene.room.lab.pause(Duration::from_millis(dice.below(AFTER_A_PATH)))?;
         boot.machine.cut_power();
         drop(boot);
         let (kept, lost) = scene.disk.cut(&mut dice, 50.0)?;
-        scene.room.lab.log().note("lab", format!("{kept} unflushed sectors were kept, {lost} are lost"));
+        let cut = format!("cut after {sent} paths; {kept} unflushed sectors were kept, {lost} are lost");
+        scene.room.lab.log().note("lab", cut);
         scene.boots_well()
     })
 }
