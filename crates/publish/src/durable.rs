@@ -125,8 +125,11 @@ impl Drop for StagedDirectory {
     }
 }
 
-/// Writes a small file in one step and makes it last.
-pub(crate) fn write_file(target: &Path, bytes: &[u8]) -> Result<(), WriteError> {
+/// Writes a file in one step and makes it last; readable by everybody, whatever the umask.
+///
+/// # Errors
+/// [`WriteError`]; nothing has the name then, or what had it before.
+pub fn write_file(target: &Path, bytes: &[u8]) -> Result<(), WriteError> {
     let (Some(parent), Some(name)) = (parent(target), target.file_name()) else {
         return Err(WriteError::new("write", target, io::ErrorKind::InvalidFilename.into()));
     };
@@ -147,7 +150,10 @@ pub(crate) fn write_link(link: &Path, text: &str) -> Result<(), WriteError> {
 
 /// Makes a directory and its parents, each synced into its own parent; readable by everybody, whatever the umask: services of
 /// other users read it.
-pub(crate) fn make_directories(path: &Path) -> Result<(), WriteError> {
+///
+/// # Errors
+/// [`WriteError`].
+pub fn make_directories(path: &Path) -> Result<(), WriteError> {
     if path.is_dir() {
         return Ok(());
     }

@@ -29,7 +29,7 @@ mod walk;
 #[path = "../tests/support/mod.rs"]
 mod support;
 
-pub use durable::WriteError;
+pub use durable::{WriteError, make_directories, write_file};
 pub use follow::{Follower, Pass, Wake};
 pub use lock::LockError;
 pub use pack::{DEFAULT_LEVEL, PackError};

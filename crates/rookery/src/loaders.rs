@@ -1,7 +1,6 @@
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::{self, Write as _};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use boot_model::Firmware;
 use serde_json::json;
@@ -27,19 +26,16 @@ pub(crate) fn places() -> Vec<PathBuf> {
     PLACES.map(PathBuf::from).to_vec()
 }
 
-/// Copies the loaders, each by one rename, and writes the table last: it names only what is there.
+/// Copies the loaders, if all that are needed are found, and writes the table last: it names only what is there.
 pub(crate) fn install(site: &Site, output: Output, from: &[PathBuf]) -> Result<(), Failure> {
     let target = site.layout.loaders();
-    fs::create_dir_all(&target).map_err(|error| cannot_write(&target, &error))?;
     let mut missing = Vec::new();
-    let mut installed = Vec::new();
+    let mut found = Vec::new();
     for name in PXELINUX.into_iter().chain(IPXE) {
-        let Some(bytes) = from.iter().find_map(|place| fs::read(place.join(name)).ok()) else {
-            missing.push(name);
-            continue;
-        };
-        write(&target.join(name), &bytes)?;
-        installed.push(name);
+        match from.iter().find_map(|place| fs::read(place.join(name)).ok()) {
+            Some(bytes) => found.push((name, bytes)),
+            None => missing.push(name),
+        }
     }
     if missing.iter().any(|name| PXELINUX.contains(name)) {
         let places = from.iter().map(|place| place.display().to_string()).collect::<Vec<_>>().join(", ");
@@ -48,12 +44,17 @@ pub(crate) fn install(site: &Site, output: Output, from: &[PathBuf]) -> Result<(
             missing.join(", ")
         )));
     }
+    publish::make_directories(&target)?;
+    for (name, bytes) in &found {
+        publish::write_file(&target.join(name), bytes)?;
+    }
+    let installed: Vec<&str> = found.iter().map(|(name, _)| *name).collect();
     let table: BTreeMap<&str, &str> = TABLE
         .iter()
         .filter(|(_, file)| installed.contains(file))
         .map(|(firmware, file)| (firmware.as_str(), *file))
         .collect();
-    write(&site.layout.loaders_table(), format!("{:#}\n", json!(table)).as_bytes())?;
+    publish::write_file(&site.layout.loaders_table(), format!("{:#}\n", json!(table)).as_bytes())?;
     output.answer(
         || {
             let mut text = format!("installed {} in {}\n", installed.join(", "), target.display());
@@ -65,23 +66,6 @@ pub(crate) fn install(site: &Site, output: Output, from: &[PathBuf]) -> Result<(
         },
         || json!({ "directory": target, "installed": installed, "missing": missing, "table": table }),
     )
-}
-
-fn write(target: &Path, bytes: &[u8]) -> Result<(), Failure> {
-    // Hidden, for what has a plain name in there is served.
-    let name = target.file_name().unwrap_or_default().to_string_lossy();
-    let staged = target.with_file_name(format!(".staging-{name}"));
-    let written = fs::File::create(&staged).and_then(|mut file| {
-        file.write_all(bytes)?;
-        file.sync_all()?;
-        fs::rename(&staged, target)?;
-        fs::File::open(target.parent().unwrap_or(Path::new("/")))?.sync_all()
-    });
-    written.map_err(|error| cannot_write(target, &error))
-}
-
-fn cannot_write(path: &Path, error: &io::Error) -> Failure {
-    Failure::runtime(format!("cannot write {}: {error}", path.display()))
 }
 
 #[cfg(test)]
