@@ -278,10 +278,18 @@ fn loaders_are_copied_with_their_table() {
     fs::create_dir(&from).unwrap();
     let install = ["loaders", "install", "--from", from.to_str().unwrap()];
     site.fails(&install, 1, "lpxelinux.0, ldlinux.c32");
+    assert!(!site.test.state().join("loaders").exists());
     for name in ["lpxelinux.0", "ldlinux.c32", "menu.c32", "vesamenu.c32", "libutil.c32", "libcom32.c32"] {
         fs::write(from.join(name), name).unwrap();
     }
-    assert!(site.succeeds(&install).contains("only BIOS machines can boot"));
+    let mut careful = Command::new("sh");
+    careful.args(["-c", "umask 077; exec \"$0\" \"$@\""]).arg(env!("CARGO_BIN_EXE_rookery"));
+    careful.args(site.command(&install).get_args());
+    assert!(succeeds(&mut careful).contains("only BIOS machines can boot"));
+    for (name, mode) in [("", 0o755), ("menu.c32", 0o644), ("loaders.json", 0o644)] {
+        let metadata = fs::metadata(site.test.state().join("loaders").join(name)).unwrap();
+        assert_eq!(metadata.permissions().mode() & 0o777, mode, "services of other users read {name:?}");
+    }
     fs::write(from.join("snponly.efi"), "s").unwrap();
     let installed = site.json(&install);
     let target = site.test.state().join("loaders");
@@ -320,6 +328,19 @@ fn a_full_disk_publishes_nothing() {
     assert_eq!(output.status.code(), Some(1), "{said}");
     assert!(said.contains("nothing was published: free space there"), "{said}");
     assert_eq!(String::from_utf8(output.stdout).unwrap(), "");
+}
+
+#[test]
+fn half_a_key_is_not_left_behind() {
+    let site = Site::without_key();
+    // Not one byte may be written to any file.
+    let generate = site.command(&["keys", "generate", "site-1"]);
+    let mut limited = Command::new("sh");
+    limited.args(["-c", "trap '' XFSZ; ulimit -f 0; exec \"$0\" \"$@\""]);
+    limited.arg(generate.get_program()).args(generate.get_args());
+    fails(&mut limited, 1, "cannot write the secret key");
+    assert!(!site.test.file("secret-key").exists());
+    site.succeeds(&["keys", "generate", "site-1"]);
 }
 
 #[test]
