@@ -97,6 +97,29 @@ fn a_published_system_is_whole() {
 }
 
 #[test]
+fn specialisations_are_entries_with_their_own_closure() {
+    let site = Site::new();
+    let dark = site.test.system_with("dark", |spec| {
+        spec["org.nixos.bootspec.v1"]["kernelParams"] = serde_json::json!(["dark"]);
+    });
+    let boot_json = fs::read_to_string(site.test.on_disk(&dark).join("boot.json")).unwrap();
+    let toplevel = site.test.system_with("one", |spec| {
+        spec["org.nixos.specialisation.v1"]["dark"] = serde_json::from_str(&boot_json).unwrap();
+    });
+    let generation = site.publish("one").unwrap().generation;
+    site.assert_sound(&generation);
+    let snapshot = site.snapshot();
+    let published = &snapshot.find(&generation).unwrap().generation;
+    let names: Vec<_> = published.entries.iter().map(|e| e.specialisation.as_ref().map(ToString::to_string)).collect();
+    assert_eq!(names, [None, Some("dark".to_owned())]);
+    assert_eq!(published.entries[1].toplevel, dark);
+    assert_eq!(published.entries[1].kernel_parameters[0].as_str(), "dark");
+    // Each toplevel and library, and the kernel and initrd that both share.
+    assert_eq!(published.closure.paths, 6);
+    assert_eq!(published.system().toplevel, toplevel);
+}
+
+#[test]
 fn the_newest_again_only_moves_the_default() {
     let site = Site::new();
     site.test.system("one");
