@@ -171,8 +171,26 @@ fn keep(file: &Path, reports: &[String]) {
     let _ = if reports.is_empty() { fs::remove_file(file) } else { fs::write(file, reports.join("\n")) };
 }
 
-/// A sentence of at most [`MAX_DETAIL`] bytes.
+/// A sentence of at most [`MAX_DETAIL`] bytes, without control characters: in JSON each would take six, and the whole report be
+/// too long for the server.
 fn cut(text: &str) -> String {
+    let text = text.replace(char::is_control, " ");
     let end = (0..=text.len().min(MAX_DETAIL)).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
     text[..end].to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_detail_is_cut_between_characters_and_fits_the_report() {
+        assert_eq!(cut("no link\ton eth0"), "no link on eth0");
+        assert_eq!(cut(&"ä".repeat(MAX_DETAIL)).len(), MAX_DETAIL);
+        assert_eq!(cut(&format!("x{}", "ä".repeat(MAX_DETAIL))).len(), MAX_DETAIL - 1);
+        for text in ["\u{1b}", "\"", "\\"] {
+            let json = serde_json::to_string(&cut(&text.repeat(2 * MAX_DETAIL))).unwrap();
+            assert!(json.len() <= 2 * MAX_DETAIL + 2, "{text:?}");
+        }
+    }
 }

@@ -67,8 +67,8 @@ fn bring(machine: &Machine, options: &FetchOptions, reporter: &Reporter) -> Resu
     let wanted = signed.toplevels();
 
     // Everything up to here only read.
-    store.heal()?;
     let nix = Nix::prepare(&options.nix_store, &store, &machine.run, chosen.server, &keys)?;
+    store.ensure_database(|| nix.make_database())?;
     if receipt.is_some_and(|receipt| receipt.json == signed.json) && nix.has_closures(&wanted) {
         return Ok(format!("generation {} is on the disk already, nothing was fetched", chosen.generation));
     }
@@ -146,6 +146,7 @@ fn realise(
             nix::TroubleKind::Database if !healed => {
                 healed = true;
                 store.set_database_aside()?;
+                store.ensure_database(|| nix.make_database())?;
                 continue;
             }
             nix::TroubleKind::Content if wrong_content + 1 < ATTEMPTS_AT_WRONG_CONTENT => wrong_content += 1,

@@ -78,6 +78,16 @@ impl<'a> Nix<'a> {
         Ok(nix)
     }
 
+    /// Makes the store's directories and its database, empty.
+    pub(super) fn make_database(&self) -> Result<(), Failure> {
+        let mut command = self.command();
+        command.arg("--init");
+        let state = self.store.state();
+        output(command)
+            .map(|_| ())
+            .map_err(|error| failed("making the store's database in", &state, &error, "check the disk"))
+    }
+
     /// Are all these paths and everything below them registered, and there? Asks only the local database and disk.
     pub(super) fn has_closures(&self, toplevels: &[StorePath]) -> bool {
         matches!(self.missing(toplevels), Ok(None))
@@ -184,7 +194,12 @@ impl Trouble {
         let table: [(TroubleKind, &[&str]); 6] = [
             (
                 TroubleKind::Database,
-                &["schema' is corrupt", "database disk image is malformed", "file is not a database"],
+                &[
+                    "schema' is corrupt",
+                    "database disk image is malformed",
+                    "file is not a database",
+                    "SQL logic error",
+                ],
             ),
             (TroubleKind::Space, &["No space left on device", "database or disk is full"]),
             (

@@ -16,6 +16,9 @@ pub(super) struct Store {
     root: PathBuf,
 }
 
+/// The mark lies in the database's own directory, so that it goes aside with it.
+const MADE: &str = "rookery-made";
+
 /// What Nix names in `gcroots`, as the running system will see it.
 const PROFILES: &str = "/nix/var/nix/profiles";
 
@@ -39,17 +42,31 @@ impl Store {
         self.root.join("nix/var")
     }
 
-    /// Sets a database aside that no Nix will ever open again. Power cuts leave such ones behind (client-side `schema` of length
-    /// zero: every Nix says "schema is corrupt" for ever), and a retry does not heal them.
-    pub(super) fn heal(&self) -> Result<(), Failure> {
+    /// Makes sure that there is a database which Nix can work with; `make` lets Nix make a new one.
+    ///
+    /// Nix makes its database in many steps, and a power cut between two of them leaves files that look right and lack tables, or
+    /// an empty `schema`: every Nix fails on those for ever, and a retry does not heal them. So a database counts only once it
+    /// was made, synced and marked.
+    pub(super) fn ensure_database(&self, make: impl FnOnce() -> Result<(), Failure>) -> Result<(), Failure> {
         let database = self.database();
-        let schema = database.join("schema");
-        let Ok(text) = fs::read_to_string(&schema) else {
-            // Never made, or made halfway: Nix writes the schema last.
+        let mark = database.join(MADE);
+        if mark.exists() && self.database_looks_right() {
             return Ok(());
-        };
-        let well_formed = text.trim().parse::<u32>().is_ok() && is_sqlite(&database.join("db.sqlite"));
-        if well_formed { Ok(()) } else { self.set_database_aside() }
+        }
+        if database.exists() {
+            self.set_database_aside()?;
+        }
+        make()?;
+        self.sync()?;
+        let marked = File::create(&mark).and_then(|mark| mark.sync_all());
+        let marked = marked.and_then(|()| File::open(&database)?.sync_all());
+        marked.map_err(|error| failed("marking", &database, &error, "check the disk"))
+    }
+
+    /// Whether its two files are what they should be at first sight.
+    fn database_looks_right(&self) -> bool {
+        let schema = fs::read_to_string(self.database().join("schema")).unwrap_or_default();
+        schema.trim().parse::<u32>().is_ok() && is_sqlite(&self.database().join("db.sqlite"))
     }
 
     /// Moves the database out of the way. The files of the store stay until Nix replaces them; everything is fetched again.
@@ -122,26 +139,56 @@ fn replace_link(link: &Path, target: &str) -> io::Result<()> {
 mod tests {
     use super::*;
 
-    fn store_with(schema: &str, database: &[u8]) -> (tempfile::TempDir, Store) {
-        let root = tempfile::tempdir().unwrap();
-        let store = Store::new(root.path().to_owned());
+    const GOOD: &[u8] = b"SQLite format 3\0 and so on";
+
+    fn fill(store: &Store, schema: &str, database: &[u8]) {
+        fs::create_dir_all(store.root().join("nix/store")).unwrap();
         fs::create_dir_all(store.database()).unwrap();
         fs::write(store.database().join("schema"), schema).unwrap();
         fs::write(store.database().join("db.sqlite"), database).unwrap();
-        (root, store)
     }
 
     #[test]
-    fn a_database_that_nothing_can_open_is_set_aside() {
-        let good = b"SQLite format 3\0 and so on";
-        let table: [(&str, &[u8], bool); 5] =
-            [("10", good, true), ("10\n", good, true), ("", good, false), ("1x", good, false), ("10", b"", false)];
-        for (schema, database, stays) in table {
-            let (_root, store) = store_with(schema, database);
-            store.heal().unwrap();
-            store.heal().unwrap();
-            assert_eq!(store.database().exists(), stays, "{schema:?}");
+    fn a_database_counts_once_it_is_made_and_marked() {
+        let table: [(&str, &[u8], bool, bool); 6] = [
+            ("10", GOOD, true, true),
+            ("10\n", GOOD, true, true),
+            ("10", GOOD, false, false),
+            ("", GOOD, true, false),
+            ("1x", GOOD, true, false),
+            ("10", b"", true, false),
+        ];
+        for (schema, database, marked, stays) in table {
+            let root = tempfile::tempdir().unwrap();
+            let store = Store::new(root.path().to_owned());
+            fill(&store, schema, database);
+            if marked {
+                fs::write(store.database().join(MADE), "").unwrap();
+            }
+            let mut made = 0;
+            for _ in 0..2 {
+                let make = || {
+                    made += 1;
+                    fill(&store, "10", GOOD);
+                    Ok(())
+                };
+                store.ensure_database(make).unwrap();
+            }
+            assert_eq!(made, u32::from(!stays), "{schema:?}");
             assert_eq!(store.state().join("nix/db.broken").exists(), !stays, "{schema:?}");
         }
+    }
+
+    #[test]
+    fn a_new_disk_gets_a_database_and_nothing_is_set_aside() {
+        let root = tempfile::tempdir().unwrap();
+        let store = Store::new(root.path().to_owned());
+        store
+            .ensure_database(|| {
+                fill(&store, "10", GOOD);
+                Ok(())
+            })
+            .unwrap();
+        assert!(store.database().join(MADE).exists() && !store.state().join("nix/db.broken").exists());
     }
 }
