@@ -292,6 +292,7 @@ fn a_nix_that_talks_and_gets_nowhere_is_given_up() {
     let script = r#"#!/bin/sh
         case "$*" in
         *--version*) echo 'nix-store (Nix) 2.8.0' ;;
+        *--init*) mkdir -p "${NIX_REMOTE#*root=}/nix/store" "${NIX_REMOTE#*root=}/nix/var/nix/db" ;;
         *) while :; do echo '@nix {"action":"result","fields":[0,9,0,0],"id":1,"type":105}' >&2; sleep 0.05; done ;;
         esac"#;
     fs::write(&program, script).unwrap();
@@ -307,6 +308,10 @@ fn a_damaged_database_does_not_stop_a_client_for_ever() {
     room.fetched();
     let database = room.path("root/nix/var/nix/db");
     fs::write(database.join("schema"), "").unwrap();
+    room.fetched();
+    // Cut while Nix made it: the files are there, the tables are not.
+    fs::remove_file(database.join("rookery-made")).unwrap();
+    fs::write(database.join("db.sqlite"), b"").unwrap();
     room.fetched();
     // Well formed at first sight, and rubbish: Nix says so, and it is set aside then.
     fs::write(database.join("db.sqlite"), b"SQLite format 3\0 and then nothing that makes sense").unwrap();
