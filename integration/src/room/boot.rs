@@ -102,13 +102,13 @@ impl<'a> Boot<'a> {
 
     /// Photographs the menu once it stands still: text is there, and nothing has changed for a while.
     pub fn photograph_menu(&self, file: &Path) -> Result<()> {
-        /// More than any plain background has.
-        const PAINTED: usize = 8;
+        /// A cleared screen has one colour; a menu has one for its frame and several for its texts.
+        const PAINTED: usize = 4;
         /// A loader under emulation paints a line in less than the time between so many looks.
         const LOOKS: usize = 5;
         let (mut last, mut same) = (Vec::new(), 0);
         self.room.lab.poll("a menu that stands still", BOOT, || {
-            let painted = self.machine.colours(self.room.lab.scratch())? > PAINTED;
+            let painted = self.machine.colours(self.room.lab.scratch())? >= PAINTED;
             self.machine.screenshot(file)?;
             let picture = std::fs::read(file).map_err(Error::io(format!("reading {}", file.display())))?;
             same = if painted && picture == last { same + 1 } else { 0 };
