@@ -2,21 +2,13 @@
 
 use super::{Context, Test, control};
 use crate::Result;
-use crate::client::{Card, Client, Firmware};
+use crate::client::{Client, Firmware};
 use crate::room::{BOOT, Boot, MountedStore, Room, Systems};
 
 pub(super) fn tests() -> Vec<Test> {
     let mut tests = control::tests();
     tests.push(Test::new("lpxelinux", |context| boots(context, Client::new("client", 0, Firmware::PlainPxe))));
     tests.push(Test::new("ipxe", |context| boots(context, Client::new("client", 0, Firmware::Ipxe))));
-    tests.push(Test::new("lossy-rtl8139", |context| {
-        let mut client = Client::new("client", 0, Firmware::PlainPxe);
-        client.card = Card::Rtl8139;
-        client.cable.loss = 1.0;
-        client.cable.duplication = 1.0;
-        client.cable.seed = context.dice().roll();
-        boots(context, client)
-    }));
     tests
 }
 
