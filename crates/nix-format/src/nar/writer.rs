@@ -1,17 +1,13 @@
-//! The NAR format (Nix manual, "Nix Archive"): a file tree as one deterministic stream of bytes.
-//!
-//! A string is its length as 64-bit little endian, its bytes, and zeros up to a multiple of 8. A caller walks a tree and
-//! says what it finds; the types make it impossible to write anything but one well-formed archive.
+//! Writing: a caller walks a tree and says what it finds; the types make it impossible to write anything but one
+//! well-formed archive.
 
 use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
 
 use thiserror::Error;
 
+use super::{MAGIC, MAX_DEPTH, is_entry_name, padding};
 use crate::listing::{Listing, Node};
-
-/// How many directories may lie within each other: Nix refuses to unpack more.
-pub const MAX_DEPTH: usize = 64;
 
 /// Writes one NAR to `out`; `root` is called once and says what the archive holds. Returns what was written.
 ///
@@ -26,7 +22,7 @@ where
     F: FnOnce(NodeWriter<'_, W>) -> Result<Written, E>,
 {
     let mut sink = Sink { out, offset: 0 };
-    sink.string(b"nix-archive-1")?;
+    sink.string(MAGIC)?;
     let Written(node) = root(NodeWriter { sink: &mut sink, depth: 0 })?;
     Ok(Listing { root: node, nar_size: sink.offset })
 }
@@ -110,8 +106,7 @@ impl<W: Write> DirectoryWriter<'_, W> {
         F: FnOnce(NodeWriter<'_, W>) -> Result<Written, E>,
     {
         let in_order = self.entries.last_key_value().is_none_or(|(last, _)| last.as_slice() < name);
-        let allowed = !name.is_empty() && name != b"." && name != b".." && !name.iter().any(|b| matches!(b, b'/' | 0));
-        if !in_order || !allowed {
+        if !in_order || !is_entry_name(name) {
             return Err(NarError::Name(String::from_utf8_lossy(name).into_owned()).into());
         }
         self.sink.strings(&[b"entry", b"(", b"name", name, b"node"])?;
@@ -134,7 +129,7 @@ pub enum NarError {
         /// Bytes announced.
         expected: u64,
     },
-    /// An entry's name is empty, `.`, `..`, has a slash or a NUL, or comes out of order.
+    /// An entry's name is empty, `.`, `..`, too long, has a slash or a NUL, or comes out of order.
     #[error("no archive can hold an entry {0:?} at this place")]
     Name(String),
     /// Directories are nested too deeply for Nix.
@@ -174,11 +169,6 @@ impl<W: Write> Sink<W> {
         self.offset += copied;
         Ok(copied)
     }
-}
-
-/// Zeros after a string of `length` bytes.
-fn padding(length: u64) -> usize {
-    (length.wrapping_neg() % 8) as usize
 }
 
 #[cfg(test)]
