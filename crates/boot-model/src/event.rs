@@ -93,6 +93,8 @@ pub enum Content {
     Narinfo,
     /// A packed store path.
     Nar,
+    /// An update bundle: what one generation has and another has not.
+    Bundle,
     /// Nothing that is served: an error's few words.
     Error,
 }

@@ -1,7 +1,7 @@
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 
-use boot_model::{GenerationRef, MacAddr, RoleName, Sha256Digest, StoreHash, generation::CLOSURE_FILE};
+use boot_model::{GenerationId, GenerationRef, MacAddr, RoleName, Sha256Digest, StoreHash, generation::CLOSURE_FILE};
 
 /// Every path below the state directory. Methods without `_name` are absolute (joined to the root they were given).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,6 +53,16 @@ impl Layout {
     /// The binary cache, in the layout of `nix copy --to file://`.
     pub fn cache(&self) -> PathBuf {
         self.root.join("cache")
+    }
+
+    /// The update bundles, a folder a role. Written only by the publisher.
+    pub fn bundles(&self) -> PathBuf {
+        self.root.join(Self::BUNDLES_NAME)
+    }
+
+    /// What brings a client of `role` from one generation to another.
+    pub fn bundle(&self, role: &RoleName, old: GenerationId, new: GenerationId) -> PathBuf {
+        self.bundles().join(role.as_str()).join(Self::bundle_name(old, new))
     }
 
     /// The rendered menus: sets, and `current`, a link to the newest complete one.
@@ -118,6 +128,8 @@ impl Layout {
     pub const LOADERS_TABLE_NAME: &str = "loaders.json";
     /// The name of the cache's self-description, within `cache`.
     pub const CACHE_INFO_NAME: &str = "nix-cache-info";
+    /// The folder of update bundles, within the state directory.
+    pub const BUNDLES_NAME: &str = "bundles";
     /// The folder of packs, within `cache`.
     pub const NAR_NAME: &str = "nar";
 
@@ -129,6 +141,22 @@ impl Layout {
     /// A path's listing, within `cache`.
     pub fn listing_name(hash: StoreHash) -> String {
         format!("{hash}.ls")
+    }
+
+    /// A bundle's name within its role's folder.
+    pub fn bundle_name(old: GenerationId, new: GenerationId) -> String {
+        format!("{old}..{new}")
+    }
+
+    /// The two generations, old and new, that a bundle's name says; `None` if it is no such name.
+    pub fn parse_bundle_name(name: &str) -> Option<(GenerationId, GenerationId)> {
+        let (old, new) = name.split_once("..")?;
+        Some((old.parse().ok()?, new.parse().ok()?))
+    }
+
+    /// The URL path under which a bundle is served, without the leading slash.
+    pub fn bundle_url(role: &RoleName, old: GenerationId, new: GenerationId) -> String {
+        format!("bundle/{role}/{}", Self::bundle_name(old, new))
     }
 
     /// The URL path under which a kernel or initrd is served, without the leading slash.

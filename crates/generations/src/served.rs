@@ -2,7 +2,7 @@ use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use boot_model::{GenerationRef, MacAddr, StoreHash, event::Content, generation::boot_file};
+use boot_model::{GenerationRef, MacAddr, RoleName, StoreHash, event::Content, generation::boot_file};
 use thiserror::Error;
 
 use crate::{CacheIndex, Layout, Snapshot};
@@ -13,7 +13,7 @@ use crate::{CacheIndex, Layout, Snapshot};
 #[derive(Debug, Clone)]
 pub struct ServedNames {
     snapshot: Arc<Snapshot>,
-    /// The packs; `None` for TFTP, which serves none.
+    /// The packs; `None` for TFTP, which serves neither these nor bundles.
     cache: Option<Arc<CacheIndex>>,
 }
 
@@ -65,6 +65,7 @@ impl ServedNames {
             }
             ["pxelinux.cfg", file] => pxelinux_menu(file, server),
             ["boot", role, id, file] => self.generation_file(role, id, file, Content::Boot),
+            ["bundle", role, name] => self.bundle(role, name),
             ["generations", role, id, file] => self.generation_file(role, id, file, Content::Generation),
             [Layout::CACHE_INFO_NAME] if self.cache.is_some() => {
                 Ok(cached(Layout::CACHE_INFO_NAME, Content::Narinfo, false))
@@ -88,6 +89,23 @@ impl ServedNames {
         let name = name.ok_or_else(|| NotServed::NoFile(generation.clone()))?;
         let directory = Path::new("generations").join(generation.role.as_str()).join(generation.id.to_string());
         Ok(Served { candidates: vec![directory.join(name)], content, immutable: true })
+    }
+
+    /// The old generation need not be published any more: a client that still runs it is the one who needs the bundle most. That
+    /// none was made (yet) is found out when it is opened.
+    fn bundle(&self, role: &str, name: &str) -> Result<Served, NotServed> {
+        if self.cache.is_none() {
+            return Err(NotServed::UnknownName);
+        }
+        let role: RoleName = role.parse().map_err(|_| NotServed::UnknownName)?;
+        let (old, new) = Layout::parse_bundle_name(name).ok_or(NotServed::UnknownName)?;
+        let generation = GenerationRef { role, id: new };
+        if self.snapshot.find(&generation).is_none() {
+            return Err(NotServed::NoGeneration(generation));
+        }
+        let directory = Path::new(Layout::BUNDLES_NAME).join(generation.role.as_str());
+        let candidates = vec![directory.join(Layout::bundle_name(old, new))];
+        Ok(Served { candidates, content: Content::Bundle, immutable: true })
     }
 
     fn pack(&self, name: &str) -> Result<Served, NotServed> {

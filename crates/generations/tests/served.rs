@@ -46,6 +46,11 @@ fn each_form_of_name_has_its_file() {
             Content::Generation,
             "generations/lab/1-aaaaaaaa/closure".to_owned(),
         ),
+        (
+            "bundle/lab/7-bbbbbbbb..1-aaaaaaaa".to_owned(),
+            Content::Bundle,
+            "bundles/lab/7-bbbbbbbb..1-aaaaaaaa".to_owned(),
+        ),
         ("nix-cache-info".to_owned(), Content::Narinfo, "cache/nix-cache-info".to_owned()),
         (format!("{hash}.narinfo"), Content::Narinfo, format!("cache/{hash}.narinfo")),
         (format!("{hash}.ls"), Content::Narinfo, format!("cache/{hash}.ls")),
@@ -73,6 +78,11 @@ fn what_the_table_does_not_name_is_not_served() {
         ("boot/lab/2-bbbbbbbb/x", NotServed::NoGeneration("lab/2-bbbbbbbb".parse().unwrap())),
         ("boot/lab/1-aaaaaaaa/generation.json", NotServed::NoFile("lab/1-aaaaaaaa".parse().unwrap())),
         ("generations/lab/1-aaaaaaaa/boot", NotServed::NoFile("lab/1-aaaaaaaa".parse().unwrap())),
+        ("bundle/lab/1-aaaaaaaa..2-bbbbbbbb", NotServed::NoGeneration("lab/2-bbbbbbbb".parse().unwrap())),
+        ("bundle/lab/1-aaaaaaaa", NotServed::UnknownName),
+        ("bundle/../1-aaaaaaaa..1-aaaaaaaa", NotServed::UnknownName),
+        ("bundle/lab/01-aaaaaaaa..1-aaaaaaaa", NotServed::UnknownName),
+        ("bundle/lab/.staging-x", NotServed::UnknownName),
         ("nar/b.nar.zst", NotServed::NotInAnyClosure),
         (&format!("{unpublished}.narinfo"), NotServed::NotInAnyClosure),
     ] {
@@ -83,7 +93,7 @@ fn what_the_table_does_not_name_is_not_served() {
 #[test]
 fn tftp_serves_no_packs() {
     let (_keep, names) = table(false);
-    for name in ["nar/a.nar.zst", "nix-cache-info2/x.narinfo", &format!("{}.narinfo", toplevel('a').hash())] {
+    for name in ["bundle/lab/1-aaaaaaaa..1-aaaaaaaa", "nar/a.nar.zst", "nix-cache-info2/x.narinfo", &format!("{}.narinfo", toplevel('a').hash())] {
         assert!(names.resolve(name, SERVER, None).map_or(true, |served| served.content == Content::Loader), "{name}");
     }
     assert!(names.resolve("lpxelinux.0", SERVER, None).is_ok());

@@ -149,7 +149,7 @@ pub(crate) fn content_type(served: &Served) -> &'static str {
         Content::Generation if name.ends_with(".json") => "application/json",
         Content::Generation => PLAIN_TEXT,
         Content::Loader if name.to_ascii_lowercase().ends_with(".efi") => "application/efi",
-        Content::Loader | Content::Boot => "application/octet-stream",
+        Content::Loader | Content::Boot | Content::Bundle => "application/octet-stream",
     }
 }
 
