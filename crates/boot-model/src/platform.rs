@@ -19,6 +19,8 @@ pub enum Firmware {
     UefiArm32,
     /// 64-bit UEFI on Arm (11).
     UefiArm64,
+    /// UEFI HTTP boot on 32-bit x86 (15).
+    HttpIa32,
     /// UEFI HTTP boot on 64-bit x86 (16).
     HttpX64,
     /// UEFI HTTP boot on 64-bit Arm (19).
@@ -45,7 +47,7 @@ impl Firmware {
     /// The architecture of the kernels that this firmware's machines run, where there is one that NixOS supports.
     pub const fn architecture(self) -> Option<Architecture> {
         match self {
-            Self::Bios | Self::UefiIa32 | Self::UefiX64 | Self::HttpX64 => Some(Architecture::X86_64),
+            Self::Bios | Self::UefiIa32 | Self::UefiX64 | Self::HttpIa32 | Self::HttpX64 => Some(Architecture::X86_64),
             Self::UefiArm64 | Self::HttpArm64 | Self::RaspberryPi | Self::UbootArm64 => Some(Architecture::Aarch64),
             Self::UefiArm32 => None,
         }
@@ -59,6 +61,7 @@ impl Firmware {
             Self::UefiX64 => "uefi-x64",
             Self::UefiArm32 => "uefi-arm32",
             Self::UefiArm64 => "uefi-arm64",
+            Self::HttpIa32 => "http-ia32",
             Self::HttpX64 => "http-x64",
             Self::HttpArm64 => "http-arm64",
             Self::RaspberryPi => "raspberry-pi",
@@ -106,6 +109,7 @@ mod tests {
             Firmware::UefiX64,
             Firmware::UefiArm32,
             Firmware::UefiArm64,
+            Firmware::HttpIa32,
             Firmware::HttpX64,
             Firmware::HttpArm64,
             Firmware::RaspberryPi,

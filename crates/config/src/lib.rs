@@ -18,8 +18,8 @@ use serde::Serialize;
 
 pub use error::ConfigError;
 pub use hosts::{Host, Hosts};
-pub use sections::{Dhcpd, LeaseIdentity, NarCache, Publish, Role, Subnet, Tftpd, Unknown};
-pub use types::{AddressRange, InterfaceAddress, InvalidAddress};
+pub use sections::{Dhcpd, LeaseIdentity, Mode, NarCache, Publish, Role, Subnet, Tftpd, Unknown};
+pub use types::{AddressRange, InterfaceAddress, InvalidAddress, Route};
 
 /// The file where every program looks unless it is told otherwise.
 pub const DEFAULT_FILE: &str = "/etc/rookery/rookery.toml";

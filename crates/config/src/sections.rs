@@ -5,7 +5,7 @@ use boot_model::{Label, RoleName};
 use serde::de::{Deserializer, Error};
 use serde::{Deserialize, Serialize};
 
-use crate::{AddressRange, InterfaceAddress};
+use crate::{AddressRange, InterfaceAddress, Route};
 
 /// A network that clients boot from.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -15,6 +15,8 @@ pub struct Subnet {
     pub interface: String,
     /// This server's address there; menus name it as the server.
     pub address: InterfaceAddress,
+    /// Who gives the addresses there.
+    pub mode: Mode,
     /// What may be given to machines without an address of their own.
     pub pools: Vec<AddressRange>,
     /// The way out of the network, if there is one.
@@ -27,8 +29,41 @@ pub struct Subnet {
     pub domain: Option<String>,
     /// How long an address is promised, in seconds.
     pub lease_seconds: u32,
+    /// Whether a client may skip offer and request (RFC 4039).
+    pub rapid_commit: bool,
+    /// The domains that clients search, in order.
+    pub search: Vec<String>,
+    /// Time servers.
+    pub ntp: Vec<Ipv4Addr>,
+    /// Ways to other networks besides the router's.
+    pub routes: Vec<Route>,
+    /// Where a captive portal is asked (RFC 8910).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub captive_portal: Option<String>,
+    /// How long clients that can do without IPv4 stay without, in seconds (RFC 8925).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ipv6_only_seconds: Option<u32>,
+    /// The one configuration file that pxelinux reads instead of searching (RFC 5071).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pxelinux_config: Option<String>,
+    /// What pxelinux puts before every name (RFC 5071).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pxelinux_prefix: Option<String>,
     /// What a machine gets to boot that no host entry names.
     pub unknown: Unknown,
+}
+
+/// Who gives the addresses of a network.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Mode {
+    /// This server.
+    #[default]
+    Full,
+    /// Another DHCP server; this one adds what to boot.
+    Proxy,
+    /// Another DHCP server, which says what to boot too. TFTP and HTTP are served all the same.
+    Off,
 }
 
 /// What a machine gets to boot that no host entry names.
@@ -81,6 +116,10 @@ pub struct Dhcpd {
     pub lease_identity: LeaseIdentity,
     /// Whether this server may tell a client that the address it remembers is wrong although it knows nothing of it.
     pub authoritative: bool,
+    /// For how long the network is asked whether somebody uses an address before that is offered to a client that has not had
+    /// it. 0 asks nobody.
+    #[serde(deserialize_with = "within::<_, _, 0, 900>")]
+    pub probe_milliseconds: u16,
 }
 
 /// What a lease belongs to.
@@ -137,7 +176,7 @@ impl Default for Publish {
 
 impl Default for Dhcpd {
     fn default() -> Self {
-        Self { lease_identity: LeaseIdentity::Mac, authoritative: true }
+        Self { lease_identity: LeaseIdentity::Mac, authoritative: true, probe_milliseconds: 200 }
     }
 }
 

@@ -21,6 +21,15 @@ pub struct AddressRange {
     last: Ipv4Addr,
 }
 
+/// A way to another network: `10.9.0.0/16 via 10.77.0.254`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Route {
+    network: Ipv4Addr,
+    prefix: u8,
+    via: Ipv4Addr,
+}
+
 /// The text is no address of the form asked for.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum InvalidAddress {
@@ -35,6 +44,9 @@ pub enum InvalidAddress {
     /// Not `first-last`.
     #[error("{0:?} is no range of addresses; write it as 10.77.0.100-10.77.0.199")]
     Range(String),
+    /// Not `network/prefix via router`.
+    #[error("{0:?} is no route; write it as 10.9.0.0/16 via 10.77.0.254")]
+    Route(String),
     /// The range runs backwards.
     #[error("the range's end {last} is below its start {first}; exchange the two")]
     Backwards {
@@ -100,6 +112,38 @@ impl AddressRange {
     }
 }
 
+impl Route {
+    /// The other network's address.
+    pub const fn network(self) -> Ipv4Addr {
+        self.network
+    }
+
+    /// The other network's size in bits.
+    pub const fn prefix(self) -> u8 {
+        self.prefix
+    }
+
+    /// The router.
+    pub const fn via(self) -> Ipv4Addr {
+        self.via
+    }
+}
+
+impl FromStr for Route {
+    type Err = InvalidAddress;
+
+    fn from_str(text: &str) -> Result<Self, InvalidAddress> {
+        let invalid = || InvalidAddress::Route(text.to_owned());
+        let (to, via) = text.split_once(" via ").ok_or_else(invalid)?;
+        let (network, prefix) = to.trim().split_once('/').ok_or_else(invalid)?;
+        let network: Ipv4Addr = network.parse().map_err(|_| invalid())?;
+        let prefix = prefix.parse().ok().filter(|prefix| *prefix <= 32).ok_or_else(invalid)?;
+        let host_bits = u32::MAX.checked_shr(u32::from(prefix)).unwrap_or(0);
+        let via = via.trim().parse().map_err(|_| invalid())?;
+        if network.to_bits() & host_bits == 0 { Ok(Self { network, prefix, via }) } else { Err(invalid()) }
+    }
+}
+
 impl FromStr for InterfaceAddress {
     type Err = InvalidAddress;
 
@@ -137,6 +181,12 @@ impl fmt::Display for AddressRange {
     }
 }
 
+impl fmt::Display for Route {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{} via {}", self.network, self.prefix, self.via)
+    }
+}
+
 macro_rules! through_text {
     ($type:ty) => {
         impl TryFrom<String> for $type {
@@ -157,6 +207,7 @@ macro_rules! through_text {
 
 through_text!(InterfaceAddress);
 through_text!(AddressRange);
+through_text!(Route);
 
 #[cfg(test)]
 mod tests {
@@ -182,5 +233,15 @@ mod tests {
         assert_eq!(range.count(), 100);
         assert_eq!(range.to_string(), "10.77.0.100-10.77.0.199");
         assert!(matches!("10.77.0.9-10.77.0.8".parse::<AddressRange>(), Err(InvalidAddress::Backwards { .. })));
+    }
+
+    #[test]
+    fn a_route_leads_to_a_whole_network() {
+        let route: Route = "10.9.0.0/16 via 10.77.0.254".parse().unwrap();
+        assert_eq!(route.to_string(), "10.9.0.0/16 via 10.77.0.254");
+        assert_eq!("192.0.2.7/32 via 10.77.0.254".parse::<Route>().unwrap().prefix(), 32);
+        for bad in ["10.9.0.0/16", "10.9.0.1/16 via 10.77.0.254", "10.9.0.0/33 via 10.77.0.254", "10.9.0.0/16 via x"] {
+            assert!(matches!(bad.parse::<Route>(), Err(InvalidAddress::Route(_))), "{bad}");
+        }
     }
 }

@@ -9,8 +9,8 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use crate::error::{ConfigError, Source};
-use crate::sections::{Dhcpd, NarCache, Publish, Tftpd, Unknown};
-use crate::{AddressRange, InterfaceAddress};
+use crate::sections::{Dhcpd, Mode, NarCache, Publish, Tftpd, Unknown};
+use crate::{AddressRange, InterfaceAddress, Route};
 
 #[derive(Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
@@ -37,6 +37,8 @@ pub(crate) struct Subnet {
     interface: Spanned<String>,
     address: Spanned<InterfaceAddress>,
     #[serde(default)]
+    mode: Mode,
+    #[serde(default)]
     pools: Vec<Spanned<AddressRange>>,
     router: Option<Spanned<Ipv4Addr>>,
     #[serde(default)]
@@ -44,6 +46,18 @@ pub(crate) struct Subnet {
     domain: Option<Spanned<String>>,
     #[serde(default = "lease_seconds")]
     lease_seconds: Spanned<u32>,
+    #[serde(default)]
+    rapid_commit: bool,
+    #[serde(default)]
+    search: Vec<Spanned<String>>,
+    #[serde(default)]
+    ntp: Vec<Ipv4Addr>,
+    #[serde(default)]
+    routes: Vec<Spanned<Route>>,
+    captive_portal: Option<Spanned<String>>,
+    ipv6_only_seconds: Option<u32>,
+    pxelinux_config: Option<Spanned<String>>,
+    pxelinux_prefix: Option<Spanned<String>>,
     unknown: Option<Spanned<Unknown>>,
 }
 
@@ -125,14 +139,25 @@ fn check_subnet(subnet: Subnet, source: &Source<'_>) -> Result<crate::Subnet, Co
             format!("{} is not in the subnet's network {network}/{}", router.get_ref(), address.prefix()),
         ));
     }
-    if let Some(domain) = &subnet.domain
-        && !domain.get_ref().split('.').all(|label| label.parse::<boot_model::HostName>().is_ok())
+    for domain in subnet.domain.iter().chain(&subnet.search) {
+        if domain.get_ref().len() > 253
+            || !domain.get_ref().split('.').all(|label| label.parse::<boot_model::HostName>().is_ok())
+        {
+            return Err(source.error(
+                domain.span().start,
+                format!("{:?} is no domain name; write it as lab.example.org", domain.get_ref()),
+            ));
+        }
+    }
+    if subnet.mode != Mode::Full
+        && let Some(pool) = subnet.pools.first()
     {
         return Err(source.error(
-            domain.span().start,
-            format!("{:?} is no domain name; write it as lab.example.org", domain.get_ref()),
+            pool.span().start,
+            "another server gives the addresses of this subnet; leave the pools out, or write mode = \"full\"",
         ));
     }
+    check_options(&subnet, source)?;
     if !(60..=31_536_000).contains(subnet.lease_seconds.get_ref()) {
         return Err(source.error(
             subnet.lease_seconds.span().start,
@@ -146,9 +171,41 @@ fn check_subnet(subnet: Subnet, source: &Source<'_>) -> Result<crate::Subnet, Co
         router: subnet.router.map(Spanned::into_inner),
         dns: subnet.dns,
         domain: subnet.domain.map(Spanned::into_inner),
+        mode: subnet.mode,
         lease_seconds: subnet.lease_seconds.into_inner(),
+        rapid_commit: subnet.rapid_commit,
+        search: subnet.search.into_iter().map(Spanned::into_inner).collect(),
+        ntp: subnet.ntp,
+        routes: subnet.routes.iter().map(|route| *route.get_ref()).collect(),
+        captive_portal: subnet.captive_portal.map(Spanned::into_inner),
+        ipv6_only_seconds: subnet.ipv6_only_seconds,
+        pxelinux_config: subnet.pxelinux_config.map(Spanned::into_inner),
+        pxelinux_prefix: subnet.pxelinux_prefix.map(Spanned::into_inner),
         unknown: subnet.unknown.map(Spanned::into_inner).unwrap_or_default(),
     })
+}
+
+/// What travels as the value of one option.
+fn check_options(subnet: &Subnet, source: &Source<'_>) -> Result<(), ConfigError> {
+    for text in [&subnet.captive_portal, &subnet.pxelinux_config, &subnet.pxelinux_prefix].into_iter().flatten() {
+        let value = text.get_ref();
+        if value.is_empty() || value.len() > 255 || !value.bytes().all(|byte| byte.is_ascii_graphic()) {
+            return Err(source.error(
+                text.span().start,
+                "this is sent as one option of DHCP: 1 to 255 printable ASCII characters without blanks",
+            ));
+        }
+    }
+    for route in &subnet.routes {
+        let via = route.get_ref().via();
+        if !subnet.address.get_ref().contains_host(via) {
+            return Err(source.error(
+                route.span().start,
+                format!("the router {via} is not in the subnet's network, so no client could reach it"),
+            ));
+        }
+    }
+    Ok(())
 }
 
 /// The addresses of a subnet are kept in memory.

@@ -5,7 +5,7 @@
 use std::fs;
 use std::path::Path;
 
-use config::{Config, ConfigError, Dhcpd, NarCache, Publish, Tftpd, Unknown, load};
+use config::{Config, ConfigError, Dhcpd, Mode, NarCache, Publish, Tftpd, Unknown, load};
 
 const MINIMAL: &str = "[[subnet]]\ninterface = \"eth0\"\naddress = \"10.77.0.1/24\"\n";
 
@@ -218,4 +218,23 @@ fn a_missing_file_is_named_with_the_way_out() {
         message,
         "/nonexistent/rookery.toml: there is no such file; name one with --config, or start from deploy/rookery.example.toml"
     );
+}
+
+#[test]
+fn another_servers_addresses_are_not_ours_to_pool() {
+    let proxy = load_text(&format!("{MINIMAL}mode = \"proxy\"\n"), &[]).unwrap();
+    assert_eq!((proxy.subnets[0].mode, load_text(MINIMAL, &[]).unwrap().subnets[0].mode), (Mode::Proxy, Mode::Full));
+    let pooled = format!("{MINIMAL}mode = \"off\"\npools = [\"10.77.0.100-10.77.0.199\"]\n");
+    assert!(refusal(&pooled, &[]).contains("another server gives the addresses"), "{}", refusal(&pooled, &[]));
+    assert!(refusal(&format!("{MINIMAL}mode = \"half\"\n"), &[]).contains("rookery.toml:4"));
+}
+
+#[test]
+fn an_option_that_could_not_be_sent_is_refused_where_it_stands() {
+    let line = |key: &str| refusal(&format!("{MINIMAL}{key}\n"), &[]);
+    assert!(line("pxelinux-prefix = \"\"").contains("1 to 255 printable"));
+    assert!(line("captive-portal = \"https://a b\"").contains("1 to 255 printable"));
+    assert!(line("search = [\"lab.example.org\", \"a..b\"]").contains("is no domain name"));
+    assert!(line("routes = [\"10.9.0.0/16 via 192.0.2.1\"]").contains("no client could reach it"));
+    assert!(line("routes = [\"10.9.0.1/16 via 10.77.0.254\"]").contains("is no route"));
 }
