@@ -60,6 +60,22 @@ pub enum Base32Error {
     Overflow,
 }
 
+/// Whether a character belongs to the alphabet.
+pub const fn is_digit(character: u8) -> bool {
+    IS_DIGIT[character as usize]
+}
+
+/// One look-up per byte: scans of whole files ask this.
+const IS_DIGIT: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut digit = 0;
+    while digit < ALPHABET.len() {
+        table[ALPHABET[digit] as usize] = true;
+        digit += 1;
+    }
+    table
+};
+
 const fn encoded_len(bytes: usize) -> usize {
     (bytes * 8).div_ceil(5)
 }

@@ -1,7 +1,7 @@
 //! The NAR format (Nix manual, "Nix Archive"): a file tree as one deterministic stream of bytes.
 //!
 //! A string is its length as 64-bit little endian, its bytes, and zeros up to a multiple of 8. There is one archive for
-//! each tree: [`write`] makes it, and [`NarReader`] takes nothing else.
+//! each tree: [`write()`] makes it, and [`NarReader`] takes nothing else.
 
 mod error;
 mod reader;
@@ -26,7 +26,7 @@ pub const MAX_FILE: u64 = i64::MAX as u64;
 const MAGIC: &[u8] = b"nix-archive-1";
 
 /// Whether a directory can have an entry of this name.
-fn is_entry_name(name: &[u8]) -> bool {
+pub(crate) fn is_entry_name(name: &[u8]) -> bool {
     let one_component =
         !name.is_empty() && name != b"." && name != b".." && !name.iter().any(|b| matches!(b, b'/' | 0));
     one_component && name.len() <= MAX_NAME
