@@ -25,6 +25,11 @@ impl Layout {
         self.root.join("generations")
     }
 
+    /// What is left of removed generations until it is collected. Readers of generations pass it over, as every hidden name.
+    pub fn removed(&self) -> PathBuf {
+        self.generations().join(".removed")
+    }
+
     /// The lock that publish, follow, remove and gc share (flock).
     pub fn publisher_lock(&self) -> PathBuf {
         self.generations().join(".lock")
@@ -58,6 +63,12 @@ impl Layout {
     /// The update bundles, a folder a role. Written only by the publisher.
     pub fn bundles(&self) -> PathBuf {
         self.root.join(Self::BUNDLES_NAME)
+    }
+
+    /// The lock of those who make or collect bundles (flock). A lock of its own: making them takes minutes, in which the admin may
+    /// want to roll back.
+    pub fn bundles_lock(&self) -> PathBuf {
+        self.bundles().join(".lock")
     }
 
     /// What brings a client of `role` from one generation to another.

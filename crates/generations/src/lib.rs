@@ -8,12 +8,14 @@
 
 mod cache_index;
 mod layout;
+mod removed;
 mod scan;
 mod served;
 mod watch;
 
 pub use cache_index::CacheIndex;
 pub use layout::Layout;
+pub use removed::Removed;
 pub use scan::{Problem, Published, Role, Snapshot, scan};
 pub use served::{NotServed, Served, ServedNames};
 pub use watch::{Watch, watch};

@@ -4,13 +4,15 @@
 
 mod common;
 
+use std::fs;
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use boot_model::Timestamp;
 use boot_model::event::Content;
 use common::{KERNEL, digest, publish, toplevel};
-use generations::{CacheIndex, Layout, NotServed, ServedNames, Snapshot, scan};
+use generations::{CacheIndex, Layout, NotServed, Removed, ServedNames, Snapshot, scan};
 
 const SERVER: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 1);
 
@@ -93,8 +95,36 @@ fn what_the_table_does_not_name_is_not_served() {
 #[test]
 fn tftp_serves_no_packs() {
     let (_keep, names) = table(false);
-    for name in ["bundle/lab/1-aaaaaaaa..1-aaaaaaaa", "nar/a.nar.zst", "nix-cache-info2/x.narinfo", &format!("{}.narinfo", toplevel('a').hash())] {
+    for name in [
+        "bundle/lab/1-aaaaaaaa..1-aaaaaaaa",
+        "nar/a.nar.zst",
+        "nix-cache-info2/x.narinfo",
+        &format!("{}.narinfo", toplevel('a').hash()),
+    ] {
         assert!(names.resolve(name, SERVER, None).map_or(true, |served| served.content == Content::Loader), "{name}");
     }
     assert!(names.resolve("lpxelinux.0", SERVER, None).is_ok());
+}
+
+#[test]
+fn what_was_removed_is_fetched_until_it_is_collected() {
+    let (directory, _) = table(true);
+    let layout = Layout::new(directory.path());
+    let resolve = || {
+        let snapshot = scan(&layout, &Snapshot::default()).unwrap();
+        let (index, problems) = CacheIndex::build(&layout, &snapshot, &CacheIndex::default());
+        assert_eq!(problems, []);
+        ServedNames::new(Arc::new(snapshot), Some(Arc::new(index))).resolve("nar/a.nar.zst", SERVER, None)
+    };
+    let moment = Timestamp::from_unix_millis(1_000);
+    for (published, name) in [("lab/1-aaaaaaaa", "lab-1-aaaaaaaa"), ("lab", "lab")] {
+        let aside = layout.removed().join(Removed::name(moment, name));
+        fs::create_dir_all(layout.removed()).unwrap();
+        fs::rename(layout.generations().join(published), &aside).unwrap();
+        assert_eq!(Removed::list(&layout).unwrap(), [Removed { path: aside.clone(), at: moment }]);
+        assert!(resolve().is_ok(), "{published}");
+        fs::remove_dir_all(aside).unwrap();
+        assert_eq!(resolve(), Err(NotServed::NotInAnyClosure), "{published}");
+        publish(&layout, 1, 'a');
+    }
 }
