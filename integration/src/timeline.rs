@@ -3,6 +3,7 @@
 //! Nothing here is measured by the lab's own presence: each moment is an event that a service wrote, a line that the client
 //! printed, or a report that it sent.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::time::Duration;
 
@@ -60,10 +61,16 @@ pub struct Traffic {
     pub boot_bytes: u64,
     /// Facts about the generation and its paths: generation.json, closure manifest, narinfos.
     pub facts_bytes: u64,
+    /// How often closure manifests were asked for.
+    pub manifests: u64,
+    /// Update bundles.
+    pub bundle_bytes: u64,
     /// Packed store paths.
     pub nar_bytes: u64,
-    /// How many packed store paths were sent whole.
+    /// How many packed store paths were sent, in one response or in parts.
     pub nars: u64,
+    /// How many transfers of packed store paths and bundles began where an earlier one had ended.
+    pub resumed: u64,
 }
 
 /// The line that Linux prints first.
@@ -82,7 +89,7 @@ impl Timeline {
         let printed = |text: &str| observed.console.iter().find(|line| line.text.contains(text)).map(|line| line.at);
         let reported = |step| observed.last(|kind| is_done(kind, step));
         let offered = |kind: &EventKind| matches!(kind, EventKind::Dhcp { message, .. } if message == "OFFER");
-        let facts = traffic.facts_bytes + traffic.nar_bytes;
+        let facts = traffic.fetched_bytes();
         let mut steps = Steps { on: observed.on, previous: observed.on, rows: Vec::new() };
         steps.add("1", "firmware starts and asks the network", observed.first(offered), None);
         steps.add("2", "address and boot file", observed.first(is_boot_answer), None);
@@ -108,23 +115,40 @@ impl Traffic {
     /// Adds up what services wrote.
     pub fn of<'a>(events: impl IntoIterator<Item = &'a Event>) -> Self {
         let mut sum = Self::default();
+        let mut nars = BTreeSet::new();
         for event in events {
             match &event.kind {
                 EventKind::Tftp { bytes, .. } => sum.loader_bytes += bytes,
-                EventKind::Http { content, bytes, complete, status, .. } => match content {
-                    Content::Menu | Content::Loader => sum.loader_bytes += bytes,
-                    Content::Boot => sum.boot_bytes += bytes,
-                    Content::Generation | Content::Narinfo => sum.facts_bytes += bytes,
-                    Content::Nar => {
-                        sum.nar_bytes += bytes;
-                        sum.nars += u64::from(*complete && *status == 200);
+                EventKind::Http { path, content, bytes, complete, status, .. } => {
+                    sum.add(*content, *bytes);
+                    sum.manifests += u64::from(*content == Content::Generation && path.ends_with("/closure"));
+                    if *content == Content::Nar && *complete {
+                        nars.insert(path);
                     }
-                    Content::Error => {}
-                },
+                    let is_bulk = matches!(content, Content::Nar | Content::Bundle);
+                    sum.resumed += u64::from(is_bulk && *status == 206);
+                }
                 EventKind::Dhcp { .. } | EventKind::Report { .. } => {}
             }
         }
+        sum.nars = nars.len() as u64;
         sum
+    }
+
+    /// Everything that a fetch asks for.
+    pub fn fetched_bytes(&self) -> u64 {
+        self.facts_bytes + self.bundle_bytes + self.nar_bytes
+    }
+
+    const fn add(&mut self, content: Content, bytes: u64) {
+        match content {
+            Content::Menu | Content::Loader => self.loader_bytes += bytes,
+            Content::Boot => self.boot_bytes += bytes,
+            Content::Generation | Content::Narinfo => self.facts_bytes += bytes,
+            Content::Bundle => self.bundle_bytes += bytes,
+            Content::Nar => self.nar_bytes += bytes,
+            Content::Error => {}
+        }
     }
 }
 
