@@ -35,8 +35,8 @@ const LAYERS: [(&str, Kind, &[&str]); 16] = [
     // in the initrd every dependency is paid for by each client at each boot
     ("agent", Kind::Binary, &["boot-model", "nix-format", "disk-layout"]),
     ("rookery", Kind::Binary, &["boot-model", "nix-format", "generations", "publish", "config", "service"]),
-    // starts the binaries as programs, by path
-    ("integration", Kind::Binary, &["boot-model", "nix-format"]),
+    // starts the binaries as programs, by path; its benchmarks are clients of their own
+    ("integration", Kind::Binary, &["boot-model", "nix-format", "tftp-engine"]),
 ];
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

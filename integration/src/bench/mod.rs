@@ -1,6 +1,7 @@
 //! Measurements, each a row of one table: ours, where there is one a peer's under the same conditions, and the goal.
 
 mod menu;
+mod tftp;
 
 use serde::Serialize;
 
@@ -25,11 +26,14 @@ struct Bench {
     run: fn(&Workspace) -> Result<Vec<Row>>,
 }
 
-const BENCHES: [Bench; 1] = [Bench {
-    name: "menu",
-    about: "from the rename of a generation to new menus on disk, with 100 generations and 300 hosts",
-    run: menu::run,
-}];
+const BENCHES: [Bench; 2] = [
+    Bench {
+        name: "menu",
+        about: "from the rename of a generation to new menus on disk, with 100 generations and 300 hosts",
+        run: menu::run,
+    },
+    Bench { name: "tftp", about: "downloads by TFTP, beside tftpd-hpa, atftpd and dnsmasq", run: tftp::run },
+];
 
 /// One measure.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -40,7 +44,7 @@ struct Row {
     peer: Option<Peer>,
     /// Ours divided by the peer's.
     ratio: Option<f64>,
-    /// Not more than this.
+    /// With a peer, the least ratio; without, what ours must not exceed.
     goal: Option<f64>,
     met: Option<bool>,
 }
@@ -85,6 +89,13 @@ impl Row {
         let met = goal.map(|goal| ours <= goal);
         Self { measure: measure.into(), unit, ours, peer: None, ratio: None, goal, met }
     }
+
+    /// Our figure beside somebody else's, of which the higher is the better, with the least ratio as its goal.
+    fn beside(measure: impl Into<String>, unit: &'static str, ours: f64, peer: Peer, goal: Option<f64>) -> Self {
+        let ratio = ours / peer.value;
+        let met = goal.map(|goal| ratio >= goal);
+        Self { measure: measure.into(), unit, ours, peer: Some(peer), ratio: Some(ratio), goal, met }
+    }
 }
 
 /// The value that `percent` of 100 samples don't exceed (nearest rank). Zero without samples.
@@ -99,6 +110,7 @@ fn print(rows: &[Row]) {
     println!("{:<54} {:>10} {:>10} {:>7} {:>8}  {:<5} peer", "measure", "ours", "peer", "ratio", "goal", "met");
     for row in rows {
         let number = |value: Option<f64>| value.map_or_else(|| "-".to_owned(), |value| format!("{value:.1}"));
+        let ratio = row.ratio.map_or_else(|| "-".to_owned(), |ratio| format!("{ratio:.2}"));
         let met = row.met.map_or("-", |met| if met { "yes" } else { "NO" });
         let peer = row.peer.as_ref().map_or_else(String::new, |peer| format!("{} {}", peer.name, peer.version));
         println!(
@@ -106,7 +118,7 @@ fn print(rows: &[Row]) {
             format!("{} ({})", row.measure, row.unit),
             number(Some(row.ours)),
             number(row.peer.as_ref().map(|peer| peer.value)),
-            number(row.ratio),
+            ratio,
             number(row.goal),
         );
     }
@@ -130,5 +142,15 @@ mod tests {
         assert_eq!(Row::ours("x", "ms", 99.0, Some(100.0)).met, Some(true));
         assert_eq!(Row::ours("x", "ms", 101.0, Some(100.0)).met, Some(false));
         assert_eq!(Row::ours("x", "ms", 101.0, None).met, None);
+    }
+
+    #[test]
+    fn beside_a_peer_the_goal_is_the_least_ratio() {
+        let beside = |ours| {
+            let peer = Peer { value: 100.0, name: "peer".into(), version: "1".into() };
+            Row::beside("x", "MB/s", ours, peer, Some(0.9))
+        };
+        assert_eq!((beside(90.0).ratio, beside(90.0).met), (Some(0.9), Some(true)));
+        assert_eq!(beside(89.0).met, Some(false));
     }
 }

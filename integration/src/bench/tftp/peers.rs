@@ -1,0 +1,90 @@
+//! The servers that are measured, each at an address of its own and at port 69.
+
+use std::fs;
+use std::net::Ipv4Addr;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::namespace::SERVER;
+use crate::process::{Process, run};
+use crate::servers::Site;
+use crate::{Error, Lab, Result, Workspace};
+
+/// A server that runs.
+pub(super) struct Server {
+    pub(super) name: &'static str,
+    pub(super) version: String,
+    pub(super) address: Ipv4Addr,
+    process: Process,
+}
+
+impl Server {
+    /// Rookery's own, as it is installed: all limits have their defaults.
+    pub(super) fn ours(lab: &Lab, workspace: &Workspace, site: &Site) -> Result<Self> {
+        let program = workspace.program("rookery-tftpd")?;
+        let mut command = lab.namespace().command(&program);
+        command.arg("--config").arg(site.config()).arg("run");
+        Self::start(lab, "tftpd", SERVER, &program, command)
+    }
+
+    /// tftp-hpa: a process for each transfer.
+    pub(super) fn hpa(lab: &Lab, workspace: &Workspace, root: &Path) -> Result<Self> {
+        let (program, address) = (unpacked(workspace, "in.tftpd")?, Ipv4Addr::new(10, 77, 0, 2));
+        let mut command = lab.namespace().command(&program);
+        command.args(["--foreground", "--listen", "--secure", "--address", &format!("{address}:69")]).arg(root);
+        Self::start(lab, "tftpd-hpa", address, &program, command)
+    }
+
+    /// atftpd: a thread for each transfer.
+    pub(super) fn atftpd(lab: &Lab, workspace: &Workspace, root: &Path) -> Result<Self> {
+        let (program, address) = (unpacked(workspace, "atftpd")?, Ipv4Addr::new(10, 77, 0, 3));
+        let mut command = lab.namespace().command(&program);
+        command.args(["--daemon", "--no-fork", "--no-multicast", "--maxthread", "2000", "--verbose=3"]);
+        command.args(["--user", "root", "--group", "root", "--bind-address", &address.to_string()]).arg(root);
+        Self::start(lab, "atftpd", address, &program, command)
+    }
+
+    /// dnsmasq: one thread for all.
+    pub(super) fn dnsmasq(lab: &Lab, root: &Path) -> Result<Self> {
+        let (program, address) = (PathBuf::from("dnsmasq"), Ipv4Addr::new(10, 77, 0, 4));
+        let mut command = lab.namespace().command(&program);
+        command.args(["--no-daemon", "--conf-file=/dev/null", "--user=root", "--port=0", "--bind-interfaces"]);
+        command.args(["--enable-tftp", "--tftp-max=2000", "--quiet-tftp", &format!("--listen-address={address}")]);
+        command.arg(format!("--tftp-root={}", root.display()));
+        Self::start(lab, "dnsmasq", address, &program, command)
+    }
+
+    /// The most memory that it has held at once, in MB.
+    pub(super) fn peak_memory(&self) -> Result<f64> {
+        let path = format!("/proc/{}/status", self.process.id());
+        let status = fs::read_to_string(&path).map_err(Error::io(format!("reading {path}")))?;
+        let peak =
+            status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB")?.parse().ok());
+        let kib: f64 = peak.ok_or_else(|| Error::Wrong(format!("{path} names no VmHWM")))?;
+        Ok(kib * 1024.0 / 1e6)
+    }
+
+    fn start(lab: &Lab, name: &'static str, address: Ipv4Addr, program: &Path, mut command: Command) -> Result<Self> {
+        let version = version(program)?;
+        let process = Process::start(lab.log(), name, &mut command)?;
+        Ok(Self { name, version, address, process })
+    }
+}
+
+/// A program that `integration/setup` has unpacked: installed, it would serve this machine's network.
+fn unpacked(workspace: &Workspace, name: &str) -> Result<PathBuf> {
+    let path = workspace.target().join("lab/peers/usr/sbin").join(name);
+    if path.is_file() {
+        Ok(path)
+    } else {
+        Err(Error::Usage(format!("{} is missing: run integration/setup", path.display())))
+    }
+}
+
+/// The first number in what the program says of itself.
+fn version(program: &Path) -> Result<String> {
+    let said = run(Command::new(program).arg("--version"))?;
+    let mut words = said.split([' ', '-', ',', '\n']);
+    let number = words.find(|word| word.starts_with(|first: char| first.is_ascii_digit()));
+    number.map(str::to_owned).ok_or_else(|| Error::Wrong(format!("{} tells no version: {said}", program.display())))
+}
