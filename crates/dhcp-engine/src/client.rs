@@ -110,6 +110,7 @@ fn firmware_numbered(number: u16) -> Option<Firmware> {
         7 | 9 => Some(Firmware::UefiX64),
         10 => Some(Firmware::UefiArm32),
         11 => Some(Firmware::UefiArm64),
+        15 => Some(Firmware::HttpIa32),
         16 => Some(Firmware::HttpX64),
         19 => Some(Firmware::HttpArm64),
         22 => Some(Firmware::UbootArm64),

@@ -5,7 +5,7 @@
 //!
 //! There is deliberately no socket, file, clock, thread or randomness here, no configuration format, and no database: the shell
 //! (`rookery-dhcpd`) brings datagrams and the time, and carries out the effects. Not implemented: lease query (RFC 4388),
-//! force renew (RFC 3203), rapid commit (RFC 4039) and DNS updates.
+//! force renew (RFC 3203), boot menus of PXE (43.8 to 43.10) and DNS updates.
 
 mod boot;
 mod client;
@@ -21,10 +21,13 @@ mod wire;
 
 pub use boot::{BootVerdict, NoBootFile};
 pub use client::{ClientClass, ClientInfo};
-pub use engine::{Engine, Ingress, Now};
+pub use engine::{Engine, Ingress, Now, ServerPort};
 pub use lease::{ClientKey, Lease, LeaseState};
 pub use outcome::{
-    AckReason, Choice, Decision, Destination, Effect, IgnoreReason, NakReason, Outcome, Verdict, message_name,
+    AckReason, Choice, Decision, Destination, Effect, IgnoreReason, NakReason, Outcome, ProbeBy, Verdict, message_name,
 };
-pub use policy::{AddressRange, BootPolicy, Host, Identity, InvalidNetwork, Ipv4Network, Policy, Subnet, UnknownHosts};
+pub use policy::{
+    AddressRange, BootPolicy, Host, Identity, InvalidNetwork, Ipv4Network, Mode, Policy, Route, Subnet, SubnetOptions,
+    UnknownHosts,
+};
 pub use wire::{MalformedRequest, Options, Reply, Request, TooLarge};

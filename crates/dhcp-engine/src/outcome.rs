@@ -38,15 +38,33 @@ pub struct Decision {
 pub enum Effect {
     /// Write the lease so that it survives a power cut, then tell [`Engine::saved`](crate::Engine::saved).
     SaveLease(Lease),
+    /// Ask the network whether somebody uses the address. If so, carry out nothing more and tell
+    /// [`Engine::in_use`](crate::Engine::in_use); if nobody answers in time, go on.
+    Probe {
+        /// The address that is about to be offered.
+        address: Ipv4Addr,
+        /// How to ask.
+        by: ProbeBy,
+    },
     /// Send the reply through the interface that the request came in by.
     Send {
         /// The UDP payload.
         reply: Vec<u8>,
-        /// Our address, the source of the datagram (port 67).
+        /// Our address, the source of the datagram; its port is the one that the request came to.
         from: Ipv4Addr,
         /// Where it goes.
         to: Destination,
     },
+}
+
+/// How to find out whether an address is in use (RFC 2131 §2.2).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ProbeBy {
+    /// By an ARP probe (RFC 5227 §2.1.1): the address would be on the link that the request came in by, and hosts that drop
+    /// ICMP answer ARP all the same.
+    Arp,
+    /// By an ICMP echo request: the address is behind a relay.
+    Echo,
 }
 
 /// Where a reply goes (RFC 2131 §4.1).
@@ -82,6 +100,12 @@ pub enum Verdict {
     Informed,
     /// A BOOTP client gets its reserved address.
     Bootp,
+    /// Beside another server's offer: what to boot, without an address.
+    ProxyOffer,
+    /// The boot server's answer on port 4011.
+    BootServer,
+    /// Another server gives the address, and there is nothing to boot.
+    NothingToAdd,
 }
 
 /// By which rule an address was chosen (RFC 2131 §4.3.1).
@@ -104,6 +128,8 @@ pub enum Choice {
 pub enum AckReason {
     /// It took our offer.
     Selecting,
+    /// It takes whatever is offered (RFC 4039).
+    RapidCommit,
     /// It remembers its address.
     InitReboot,
     /// It extends its lease with us.
@@ -162,6 +188,10 @@ pub enum IgnoreReason {
     StoreFailing,
     /// The reply would not fit.
     ReplyTooLarge,
+    /// It is about an address, and addresses come from another server here.
+    AddressElsewhere,
+    /// It wants nothing to boot, or what it boots by needs no such answer.
+    NotBooting,
 }
 
 /// The types of message that we know by name, as they are written in logs.
@@ -191,6 +221,9 @@ impl Verdict {
             Self::Declined => "decline",
             Self::Informed => "inform",
             Self::Bootp => "bootp",
+            Self::ProxyOffer => "proxy-offer",
+            Self::BootServer => "boot-server",
+            Self::NothingToAdd => "nothing-to-add",
         }
     }
 }
@@ -213,6 +246,8 @@ impl IgnoreReason {
             Self::BootpUnreserved => "bootp-unreserved",
             Self::StoreFailing => "store-failing",
             Self::ReplyTooLarge => "reply-too-large",
+            Self::AddressElsewhere => "address-elsewhere",
+            Self::NotBooting => "not-booting",
         }
     }
 }
@@ -227,6 +262,9 @@ impl fmt::Display for Verdict {
             Self::Declined => f.write_str("declined: the address is in use by somebody else"),
             Self::Informed => f.write_str("ACK without an address: the client has its own"),
             Self::Bootp => f.write_str("BOOTREPLY: reserved for the client"),
+            Self::ProxyOffer => f.write_str("OFFER of a boot file: the address comes from another server"),
+            Self::BootServer => f.write_str("ACK of the boot server"),
+            Self::NothingToAdd => f.write_str("nothing to add: the address comes from another server"),
         }
     }
 }
@@ -247,6 +285,7 @@ impl fmt::Display for AckReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Selecting => "the client takes our offer",
+            Self::RapidCommit => "the client takes whatever is offered",
             Self::InitReboot => "the client remembers its address",
             Self::Renewing => "the client renews",
             Self::Rebinding => "the client rebinds",
@@ -285,6 +324,8 @@ impl fmt::Display for IgnoreReason {
             Self::BootpUnreserved => "a BOOTP client without a reservation",
             Self::StoreFailing => "leases cannot be written, nothing new is promised",
             Self::ReplyTooLarge => "the reply would not fit",
+            Self::AddressElsewhere => "addresses come from another server here",
+            Self::NotBooting => "it boots nothing that we would have to answer about",
         })
     }
 }

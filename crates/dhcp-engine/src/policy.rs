@@ -14,6 +14,8 @@ pub struct Policy {
     pub identity: Identity,
     /// What there is to boot.
     pub boot: BootPolicy,
+    /// Whether the network is asked about an address before it is offered to a client that has not had it.
+    pub probe: bool,
 }
 
 /// One network and what its clients are given.
@@ -42,6 +44,53 @@ pub struct Subnet {
     /// Whether a client that claims an address we have no record of is told that it is wrong. Off, it is met with silence, as
     /// RFC 2131 §4.3.2 asks for where another server may serve the same network.
     pub authoritative: bool,
+    /// Who gives the addresses.
+    pub mode: Mode,
+    /// What clients are told beyond address, routers and names.
+    pub options: SubnetOptions,
+}
+
+/// Who gives the addresses of a network.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Mode {
+    /// We do.
+    #[default]
+    Full,
+    /// Another server does. We only add what to boot: ProxyDHCP of PXE 2.1 §2.2.3. Leases, pools and reservations mean nothing
+    /// here.
+    Proxy,
+}
+
+/// What clients of a network are told beyond address, routers and names. Each option goes only to a client that asks for it
+/// (option 55), unless said otherwise: what a ROM does not know only takes room from what it needs.
+#[derive(Debug, Clone, Default)]
+pub struct SubnetOptions {
+    /// Option 119 (RFC 3397).
+    pub search: Vec<String>,
+    /// Option 42.
+    pub ntp: Vec<Ipv4Addr>,
+    /// Option 121 (RFC 3442), and 249 for those who ask for that. Whoever reads it ignores option 3, so the first router stands
+    /// in it as the default route.
+    pub routes: Vec<Route>,
+    /// Option 114 (RFC 8910): the URL of the API.
+    pub captive_portal: Option<String>,
+    /// Option 108 (RFC 8925): for how many seconds a client that can do without IPv4 stays without.
+    pub ipv6_only_seconds: Option<u32>,
+    /// Option 209 (RFC 5071), to PXE ROMs unasked: the one configuration file that pxelinux reads instead of searching.
+    pub pxelinux_config: Option<String>,
+    /// Option 210 (RFC 5071), to PXE ROMs unasked: what pxelinux puts before every name.
+    pub pxelinux_prefix: Option<String>,
+    /// Whether a DISCOVER with option 80 is answered with an ACK (RFC 4039). With two servers in a network both would commit.
+    pub rapid_commit: bool,
+}
+
+/// One route of option 121.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Route {
+    /// Where it leads.
+    pub to: Ipv4Network,
+    /// By which router.
+    pub via: Ipv4Addr,
 }
 
 /// What is known of one host by its MAC address.
@@ -152,6 +201,11 @@ impl Ipv4Network {
     /// The address of the network itself.
     pub fn address(&self) -> Ipv4Addr {
         self.address
+    }
+
+    /// The length of its prefix.
+    pub fn prefix(&self) -> u8 {
+        self.prefix
     }
 
     /// Whether a single machine may have this address.

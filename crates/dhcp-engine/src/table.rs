@@ -176,11 +176,26 @@ impl Table {
         Some(lease)
     }
 
-    /// The row is on disk up to this end (wall clock seconds).
-    pub(crate) fn saved(&mut self, address: Ipv4Addr, expires: u64) {
-        if let Some(row) = self.rows.get_mut(&address).filter(|row| row.lease.expires == expires) {
+    /// This lease is on disk.
+    pub(crate) fn saved(&mut self, lease: &Lease) {
+        let row = self.rows.get_mut(&lease.address);
+        if let Some(row) = row.filter(|row| row.lease.client == lease.client && row.lease.expires == lease.expires) {
             row.durable = Some(row.deadline);
         }
+    }
+
+    /// Puts an address that is held for a client out of use until `deadline`, if that is not promised to anybody and as many
+    /// may be out of use. `now` is monotonic milliseconds and wall clock seconds.
+    pub(crate) fn conflict(&mut self, address: Ipv4Addr, deadline: u64, (now, wall): (u64, u64)) {
+        let Some(client) = self.offers.get(&address).map(|offer| offer.client.clone()) else { return };
+        self.drop_offer(&client);
+        if !self.may_decline(now) || self.rows.get(&address).is_some_and(|row| row.deadline > now) {
+            return;
+        }
+        let mac = if let ClientKey::Mac(mac) = client { Some(mac) } else { None };
+        let expires = wall + deadline.saturating_sub(now) / 1000;
+        let state = LeaseState::Declined;
+        self.put(Lease { address, client, mac, host_name: None, state, written: wall, expires }, now, deadline, None);
     }
 
     /// Moves the wall clock times of all rows to what they are by the clock of today.

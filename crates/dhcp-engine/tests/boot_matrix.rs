@@ -59,7 +59,9 @@ fn bios_pxe() {
 #[test]
 fn uefi_pxe_gets_neither_60_nor_43() {
     // With 60 and without 43 EDK2 asks port 4011 instead of booting (FOGProject/fog-docs#188, tianocore/edk2#8149).
-    for (architecture, file) in [(7, "x64/grubx64.efi"), (9, "x64/grubx64.efi"), (11, "arm64/grubaa64.efi")] {
+    let firmware =
+        [(6, "ia32/grubia32.efi"), (7, "x64/grubx64.efi"), (9, "x64/grubx64.efi"), (11, "arm64/grubaa64.efi")];
+    for (architecture, file) in firmware {
         let expected = Answer {
             siaddr: true,
             sname: "10.77.0.1".into(),
@@ -72,15 +74,30 @@ fn uefi_pxe_gets_neither_60_nor_43() {
 
 #[test]
 fn uefi_http_needs_60() {
-    let url = "http://10.77.0.1:8080/loaders/snponly.efi";
+    // Without option 60 EDK2 refuses the offer (HttpBootParseDhcp4Packet).
+    for (architecture, file) in [(15, "ia32.efi"), (16, "snponly.efi"), (19, "arm64.efi")] {
+        let url = format!("http://10.77.0.1:8080/loaders/{file}");
+        let class = format!("HTTPClient:Arch:{architecture:05}:UNDI:003000");
+        let packet = Packet::new(ANN, DISCOVER).with(60, class.as_bytes()).with(93, &[0, architecture]);
+        let expected = Answer {
+            siaddr: true,
+            sname: String::new(),
+            file: url.clone(),
+            options: vec![(60, b"HTTPClient".to_vec()), (67, nul(&url))],
+        };
+        assert_eq!(answer(&packet), expected);
+    }
+}
+
+#[test]
+fn a_url_that_file_cannot_hold_travels_in_option_67_alone() {
+    let mut policy = policy();
+    let long = format!("loaders/{}.efi", "x".repeat(110));
+    policy.boot.loaders.insert(boot_model::Firmware::HttpX64, long.clone());
     let packet = Packet::new(ANN, DISCOVER).with(60, b"HTTPClient:Arch:00016:UNDI:003000").with(93, &[0, 16]);
-    let expected = Answer {
-        siaddr: true,
-        sname: String::new(),
-        file: url.into(),
-        options: vec![(60, b"HTTPClient".to_vec()), (67, nul(url))],
-    };
-    assert_eq!(answer(&packet), expected);
+    let outcome = Room::new(policy).hear(0, &packet);
+    assert_eq!(reply(&outcome)[108..236], [0; 128]);
+    assert_eq!(option(reply(&outcome), 67), Some(nul(&format!("http://10.77.0.1:8080/{long}"))));
 }
 
 #[test]

@@ -6,7 +6,7 @@ mod common;
 use std::net::Ipv4Addr;
 
 use common::*;
-use dhcp_engine::{Effect, Engine, IgnoreReason, Ingress, Now, Outcome};
+use dhcp_engine::{Effect, Engine, IgnoreReason, Ingress, Now, Outcome, ServerPort};
 
 const OTHER_SERVER: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 2);
 const RESERVED: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 150);
@@ -285,7 +285,12 @@ fn bootp_is_for_reservations() {
 fn through_a_relay() {
     let relay = Ipv4Addr::new(10, 77, 0, 9);
     let relayed = Packet::new(ANN, DISCOVER).giaddr(relay).with(61, b"\x01ann").with(82, &[200, 1, 7, 1, 2, 0, 1]);
-    let from = Ingress { interface: "uplink", source: std::net::SocketAddrV4::new(relay, 67), destination: SERVER };
+    let from = Ingress {
+        interface: "uplink",
+        source: std::net::SocketAddrV4::new(relay, 67),
+        destination: SERVER,
+        port: ServerPort::Dhcp,
+    };
     let mut room = Room::new(policy());
     let offer = room.hear_from(0, &relayed, from);
     assert!(line(&offer).ends_with("to 10.77.0.9:67"), "{}", line(&offer));
@@ -464,7 +469,7 @@ fn the_wall_clock_may_step() {
     let bytes = Packet::new(BOB, REQUEST).wishes(a).for_server(SERVER).bytes();
     let request = dhcp_engine::Request::parse(&bytes).unwrap();
     let source = std::net::SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 68);
-    let from = Ingress { interface: "lan", source, destination: Ipv4Addr::BROADCAST };
+    let from = Ingress { interface: "lan", source, destination: Ipv4Addr::BROADCAST, port: ServerPort::Dhcp };
     let outcome = after.handle(later(3500), &request, from);
     assert!(line(&outcome).starts_with("nak"), "{}", line(&outcome));
     // Restarted with a clock that is not set at all: time goes on from the last record.

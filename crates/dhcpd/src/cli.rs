@@ -1,12 +1,12 @@
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand};
-use config::Config;
-use dhcp_engine::Policy;
+use config::{Config, Mode};
+use dhcp_engine::{Policy, ServerPort};
 use generations::{Layout, Problem, Snapshot};
 use service::{EventWriter, Failure, Options, Process};
 use tokio::sync::watch;
@@ -14,7 +14,8 @@ use tracing::{error, info, warn};
 
 use crate::explain::explain;
 use crate::policy::{ServableRoles, engine_policy};
-use crate::port::Port;
+use crate::port::{Hearing, Port};
+use crate::probe::Prober;
 use crate::serve::{Site, serve};
 use crate::store::LeaseStore;
 use crate::{leases, pcap};
@@ -96,10 +97,11 @@ fn check(config: &Config, layout: &Layout) -> Result<(), Failure> {
         let pool: u32 = subnet.pools.iter().map(dhcp_engine::AddressRange::count).sum();
         let present = nix::net::if_::if_nametoindex(subnet.interface.as_str()).is_ok();
         let note = if present { "" } else { " (there is no such interface now)" };
-        text += &format!(
-            "{}{note}: {} as {}, {pool} addresses in pools, leases of {} s\n",
-            subnet.interface, subnet.network, subnet.server, subnet.lease_seconds
-        );
+        let gives = match subnet.mode {
+            dhcp_engine::Mode::Full => format!("{pool} addresses in pools, leases of {} s", subnet.lease_seconds),
+            dhcp_engine::Mode::Proxy => "boot files beside another server's addresses".to_owned(),
+        };
+        text += &format!("{}{note}: {} as {}, {gives}\n", subnet.interface, subnet.network, subnet.server);
     }
     text += &format!("{} hosts\n", config.hosts.len());
     for (firmware, file) in &servable.loaders {
@@ -135,12 +137,8 @@ fn missing_loaders(layout: &Layout, servable: &ServableRoles) -> Vec<Problem> {
 
 /// Binds, restores, says that it is ready, and serves.
 async fn start(config: Config, layout: Layout, file: PathBuf, process: Process) -> Result<(), Failure> {
-    let interfaces: BTreeSet<&str> = config.subnets.iter().map(|subnet| subnet.interface.as_str()).collect();
-    if interfaces.is_empty() {
-        return Err(Failure::configuration(format!("{}: no [[subnet]] says where to serve", file.display())));
-    }
-    let open = |interface: &&str| Port::open(interface).map_err(|error| port_failure(interface, &error));
-    let ports = interfaces.iter().map(open).collect::<Result<Vec<_>, _>>()?;
+    let ports = open_ports(&config, &file)?;
+    let prober = open_prober(&config)?;
     let (store, leases) = LeaseStore::open(&layout).map_err(Failure::runtime)?;
     let events = Arc::new(EventWriter::new(layout.events("dhcpd")));
 
@@ -174,7 +172,7 @@ async fn start(config: Config, layout: Layout, file: PathBuf, process: Process) 
         }
     };
     process.ready(&status);
-    let site = Site { policy, store, leases, events };
+    let site = Site { policy, store, leases, events, prober };
     let served = tokio::select! {
         served = serve(site, ports, process.stopped()) => served,
         () = refresh => Ok(()),
@@ -183,19 +181,67 @@ async fn start(config: Config, layout: Layout, file: PathBuf, process: Process) 
     served
 }
 
+/// Ports 67 and 4011 of every interface that a subnet is served on.
+fn open_ports(config: &Config, file: &Path) -> Result<Vec<Port>, Failure> {
+    let mut interfaces: BTreeMap<&str, Hearing> = BTreeMap::new();
+    for subnet in config.subnets.iter().filter(|subnet| subnet.mode != Mode::Off) {
+        let hearing = interfaces.entry(&subnet.interface).or_insert(Hearing::Broadcasts);
+        if subnet.mode == Mode::Full {
+            *hearing = Hearing::Everything;
+        }
+    }
+    if interfaces.is_empty() {
+        let file = file.display();
+        return Err(Failure::configuration(format!(
+            "{file}: no [[subnet]] says where to serve, or each says mode = \"off\""
+        )));
+    }
+    let mut ports = Vec::new();
+    for (interface, hearing) in interfaces {
+        let dhcp = Port::open(interface, ServerPort::Dhcp, hearing);
+        ports.push(dhcp.map_err(|error| port_failure(interface, ServerPort::Dhcp, &error))?);
+        match Port::open(interface, ServerPort::BootServer, Hearing::Everything) {
+            Ok(port) => ports.push(port),
+            // Only firmware that was sent there asks there, and with our own addresses we send none.
+            Err(error) if hearing == Hearing::Everything => {
+                warn!(interface, %error, "port 4011 cannot be had; it is only needed beside another DHCP server");
+            }
+            Err(error) => return Err(port_failure(interface, ServerPort::BootServer, &error)),
+        }
+    }
+    Ok(ports)
+}
+
+/// What asks whether addresses are in use, where there are addresses to give and it is wanted.
+fn open_prober(config: &Config) -> Result<Option<Prober>, Failure> {
+    let wait = Duration::from_millis(config.dhcpd.probe_milliseconds.into());
+    let full = config.subnets.iter().filter(|subnet| subnet.mode == Mode::Full);
+    let interfaces: BTreeSet<&str> = full.map(|subnet| subnet.interface.as_str()).collect();
+    if wait.is_zero() || interfaces.is_empty() {
+        return Ok(None);
+    }
+    let failed =
+        |error| Failure::runtime(format!("cannot ask the network about addresses: {error}: CAP_NET_RAW is needed"));
+    Prober::open(interfaces, wait).map(Some).map_err(failed)
+}
+
 fn interfaces_text(ports: &[Port]) -> String {
-    ports.iter().map(Port::interface).collect::<Vec<_>>().join(", ")
+    ports.iter().map(Port::interface).collect::<BTreeSet<_>>().into_iter().collect::<Vec<_>>().join(", ")
 }
 
 /// What to do about a socket that cannot be had.
-fn port_failure(interface: &str, error: &std::io::Error) -> Failure {
+fn port_failure(interface: &str, port: ServerPort, error: &std::io::Error) -> Failure {
+    let port = port.number();
     let cure = match error.raw_os_error() {
         Some(libc::ENODEV | libc::ENXIO) => "there is no such interface; name another in its [[subnet]]",
-        Some(libc::EADDRINUSE) => "another DHCP server has port 67 on it; stop that one",
+        Some(libc::EADDRINUSE) => {
+            "another DHCP server has the port; stop that one, or beside it (mode = \"proxy\") let it share the port: dnsmasq \
+             does with bind-dynamic"
+        }
         Some(libc::EPERM | libc::EACCES) => "CAP_NET_BIND_SERVICE and CAP_NET_RAW are needed",
         _ => "see the system's message",
     };
-    Failure::runtime(format!("cannot serve on {interface}: {error}: {cure}"))
+    Failure::runtime(format!("cannot serve port {port} on {interface}: {error}: {cure}"))
 }
 
 /// What the engine's policy follows from.

@@ -38,10 +38,10 @@ pub(crate) struct Reply {
 /// What came of it.
 #[derive(Debug)]
 pub(crate) enum Report {
-    /// These are on disk: address and end of each.
-    Saved(Vec<(Ipv4Addr, u64)>),
+    /// These are on disk.
+    Saved(Vec<Lease>),
     /// A rewrite succeeded: all of these are on disk, and the store works.
-    Rewritten(Vec<(Ipv4Addr, u64)>),
+    Rewritten(Vec<Lease>),
     /// A write failed; its replies were not sent.
     Failed(io::Error),
 }
@@ -125,11 +125,15 @@ fn run(shared: &Shared, mut store: LeaseStore, events: &EventWriter, reports: &U
     loop {
         let (group, rewrite) = {
             let mut work = lock(shared);
-            while work.promises.is_empty() && work.rewrite.is_none() {
+            // A snapshot under way goes on in the pauses.
+            while work.promises.is_empty() && work.rewrite.is_none() && !store.is_compacting() {
                 if work.stop {
                     return;
                 }
                 work = shared.wake.wait(work).unwrap_or_else(PoisonError::into_inner);
+            }
+            if work.stop && work.promises.is_empty() && work.rewrite.is_none() {
+                return;
             }
             let size = work.promises.len().min(GROUP);
             (work.promises.drain(..size).collect::<Vec<_>>(), work.rewrite.take())
@@ -137,39 +141,30 @@ fn run(shared: &Shared, mut store: LeaseStore, events: &EventWriter, reports: &U
         // The receiver is gone only when the service ends.
         let report = |report| drop(reports.send(report));
         if let Some(leases) = rewrite {
-            let ends = ends(&leases);
-            report(store.rewrite(Some(leases)).map_or_else(Report::Failed, |()| Report::Rewritten(ends)));
+            let written = leases.clone();
+            report(store.rewrite(Some(leases)).map_or_else(Report::Failed, |()| Report::Rewritten(written)));
         }
-        match commit(&mut store, &group) {
-            Ok(saved) => {
-                group.into_iter().for_each(|promise| promise.deliver(events));
-                report(Report::Saved(saved));
+        if !group.is_empty() {
+            match store.append(group.iter().flat_map(|promise| &promise.leases)) {
+                Ok(()) => {
+                    report(Report::Saved(group.into_iter().flat_map(|promise| promise.deliver(events)).collect()))
+                }
+                Err(error) => report(Report::Failed(error)),
             }
-            Err(error) => report(Report::Failed(error)),
+        }
+        if let Err(error) = store.compact() {
+            report(Report::Failed(error));
         }
     }
-}
-
-fn commit(store: &mut LeaseStore, group: &[Promise]) -> io::Result<Vec<(Ipv4Addr, u64)>> {
-    let leases = group.iter().flat_map(|promise| &promise.leases);
-    if leases.clone().next().is_some() {
-        store.append(leases.clone())?;
-    }
-    if store.is_worth_rewriting() {
-        store.rewrite(None)?;
-    }
-    Ok(ends(leases))
-}
-
-fn ends<'a>(leases: impl IntoIterator<Item = &'a Lease>) -> Vec<(Ipv4Addr, u64)> {
-    leases.into_iter().map(|lease| (lease.address, lease.expires)).collect()
 }
 
 impl Promise {
-    fn deliver(self, events: &EventWriter) {
+    /// Sends the reply, and returns what was promised.
+    fn deliver(self, events: &EventWriter) -> Vec<Lease> {
         if self.reply.is_none_or(|reply| reply.send()) {
             events.write(&self.event);
         }
+        self.leases
     }
 }
 

@@ -1,11 +1,9 @@
 use std::fmt::Write;
 use std::time::Duration;
 
-use dhcp_engine::{ClientInfo, Effect, Engine, Ingress, Now, Outcome, Policy, Request, message_name};
+use dhcp_engine::{ClientInfo, Effect, Engine, Ingress, Now, Outcome, Policy, Request, ServerPort, message_name};
 
 use crate::pcap::Packet;
-
-const SERVER_PORT: u16 = 67;
 
 /// What would be answered to each client's message of a capture, and why, as text. The same capture and policy give the same
 /// text: leases begin empty, the time is the capture's.
@@ -20,7 +18,10 @@ pub fn explain(policy: Policy, interface: &str, packets: &[Packet]) -> String {
     let Some(first) = packets.first() else { return "no UDP datagram is in this capture\n".to_owned() };
     let mut engine = Engine::new(policy, [], now(first));
     let mut text = String::new();
-    for packet in packets.iter().filter(|packet| packet.destination.port() == SERVER_PORT) {
+    let server_port = |packet: &Packet| {
+        [ServerPort::Dhcp, ServerPort::BootServer].into_iter().find(|port| port.number() == packet.destination.port())
+    };
+    for (packet, port) in packets.iter().filter_map(|packet| Some((packet, server_port(packet)?))) {
         let seconds = packet.time.saturating_sub(start).as_secs_f64();
         // Writing into a String cannot fail; the results below are ignored for that reason.
         let _ = write!(text, "frame {} at {seconds:.3} s: ", packet.frame);
@@ -29,13 +30,14 @@ pub fn explain(policy: Policy, interface: &str, packets: &[Packet]) -> String {
                 let _ = writeln!(text, "ignored: {error}");
             }
             Ok(request) => {
-                let from = Ingress { interface, source: packet.source, destination: *packet.destination.ip() };
+                let destination = *packet.destination.ip();
+                let from = Ingress { interface, source: packet.source, destination, port };
                 let outcome = engine.handle(now(packet), &request, from);
                 describe(&mut text, &request, &outcome);
                 if let Outcome::Act(decision) = &outcome {
                     engine.saved(decision.effects.iter().filter_map(|effect| match effect {
-                        Effect::SaveLease(lease) => Some((lease.address, lease.expires)),
-                        Effect::Send { .. } => None,
+                        Effect::SaveLease(lease) => Some(lease),
+                        Effect::Probe { .. } | Effect::Send { .. } => None,
                     }));
                 }
             }
@@ -65,6 +67,7 @@ fn describe(text: &mut String, request: &Request<'_>, outcome: &Outcome) {
     let _ = writeln!(text, "  {}", decision.boot);
     for effect in &decision.effects {
         let _ = match effect {
+            Effect::Probe { address, .. } => writeln!(text, "  unless somebody answers for {address}:"),
             Effect::SaveLease(lease) => writeln!(text, "  saved first: {} {}", lease.address, lease.state),
             Effect::Send { reply, from, to } => {
                 writeln!(text, "  {} bytes from {from} to {to}\n  options{}", reply.len(), options(reply))

@@ -41,7 +41,7 @@ pub(crate) fn packet(from: Ipv4Addr, to: Ipv4Addr, payload: &[u8]) -> Vec<u8> {
 }
 
 /// The internet checksum (RFC 1071) over parts of which all but the last have an even length.
-fn checksum(parts: &[&[u8]]) -> u16 {
+pub(crate) fn checksum(parts: &[&[u8]]) -> u16 {
     let word = |pair: &[u8]| u32::from(u16::from_be_bytes([pair[0], pair.get(1).copied().unwrap_or(0)]));
     // 1500 bytes of 0xff sum up to less than 2^26.
     let mut sum: u32 = parts.iter().flat_map(|part| part.chunks(2)).map(word).sum();

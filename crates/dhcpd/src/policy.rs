@@ -5,7 +5,8 @@ use std::io;
 use boot_model::{Architecture, Firmware, RoleName};
 use config::{Config, Hosts, LeaseIdentity, Unknown};
 use dhcp_engine::{
-    AddressRange, BootPolicy, Host, Identity, InvalidNetwork, Ipv4Network, Policy, Subnet, UnknownHosts,
+    AddressRange, BootPolicy, Host, Identity, InvalidNetwork, Ipv4Network, Mode, Policy, Route, Subnet, SubnetOptions,
+    UnknownHosts,
 };
 use generations::{Layout, Snapshot};
 use service::Failure;
@@ -34,7 +35,8 @@ impl ServableRoles {
 /// # Errors
 /// If a subnet's numbers cannot be served.
 pub fn engine_policy(config: &Config, hosts: &Hosts, servable: &ServableRoles) -> Result<Policy, Failure> {
-    let subnets = config.subnets.iter().map(|subnet| self::subnet(config, hosts, subnet)).collect::<Result<_, _>>();
+    let served = config.subnets.iter().filter_map(|subnet| Some((subnet, mode(subnet.mode)?)));
+    let subnets = served.map(|(subnet, mode)| self::subnet(config, hosts, subnet, mode)).collect::<Result<_, _>>();
     let identity = match config.dhcpd.lease_identity {
         LeaseIdentity::Mac => Identity::Mac,
         LeaseIdentity::ClientId => Identity::ClientId,
@@ -46,10 +48,24 @@ pub fn engine_policy(config: &Config, hosts: &Hosts, servable: &ServableRoles) -
         loaders: servable.loaders.clone(),
         http_port: config.nar_cache.port,
     };
-    Ok(Policy { subnets: subnets.map_err(Failure::configuration)?, identity, boot })
+    Ok(Policy {
+        subnets: subnets.map_err(Failure::configuration)?,
+        identity,
+        boot,
+        probe: config.dhcpd.probe_milliseconds > 0,
+    })
 }
 
-fn subnet(config: &Config, hosts: &Hosts, subnet: &config::Subnet) -> Result<Subnet, InvalidNetwork> {
+/// Who gives the addresses; `None` where we have no part.
+fn mode(mode: config::Mode) -> Option<Mode> {
+    match mode {
+        config::Mode::Full => Some(Mode::Full),
+        config::Mode::Proxy => Some(Mode::Proxy),
+        config::Mode::Off => None,
+    }
+}
+
+fn subnet(config: &Config, hosts: &Hosts, subnet: &config::Subnet, mode: Mode) -> Result<Subnet, InvalidNetwork> {
     let network = Ipv4Network::new(subnet.address.address(), subnet.address.prefix())?;
     let pools = subnet.pools.iter().map(|range| AddressRange::new(range.first(), range.last()));
     // A host's name goes with it to every subnet, its address stays in its own.
@@ -73,6 +89,23 @@ fn subnet(config: &Config, hosts: &Hosts, subnet: &config::Subnet) -> Result<Sub
             Unknown::Menu(roles) => UnknownHosts::Menu(roles.clone()),
         },
         authoritative: config.dhcpd.authoritative,
+        mode,
+        options: options(subnet)?,
+    })
+}
+
+fn options(subnet: &config::Subnet) -> Result<SubnetOptions, InvalidNetwork> {
+    let route =
+        |route: &config::Route| Ok(Route { to: Ipv4Network::new(route.network(), route.prefix())?, via: route.via() });
+    Ok(SubnetOptions {
+        search: subnet.search.clone(),
+        ntp: subnet.ntp.clone(),
+        routes: subnet.routes.iter().map(route).collect::<Result<_, _>>()?,
+        captive_portal: subnet.captive_portal.clone(),
+        ipv6_only_seconds: subnet.ipv6_only_seconds,
+        pxelinux_config: subnet.pxelinux_config.clone(),
+        pxelinux_prefix: subnet.pxelinux_prefix.clone(),
+        rapid_commit: subnet.rapid_commit,
     })
 }
 

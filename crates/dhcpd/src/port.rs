@@ -1,27 +1,37 @@
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem;
 use std::net::{Ipv4Addr, SocketAddrV4, UdpSocket};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::AsRawFd;
 
-use boot_model::MacAddr;
-use dhcp_engine::Destination;
+use dhcp_engine::{Destination, ServerPort};
 use nix::net::if_::if_nametoindex;
 use nix::sys::socket::{
-    AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, SockaddrIn, recvmsg, sendmsg,
-    setsockopt, sockopt,
+    ControlMessage, ControlMessageOwned, MsgFlags, SockaddrIn, recvmsg, sendmsg, setsockopt, sockopt,
 };
 use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::frame;
+use crate::link::{self, LinkSocket};
 
-/// The two sockets of one interface.
+/// One of the ports that clients know, on one interface.
 #[derive(Debug)]
 pub struct Port {
     interface: String,
     index: u32,
+    number: ServerPort,
     udp: Socket,
-    /// A packet socket of protocol 0, which receives nothing.
-    link: OwnedFd,
+    /// For clients that have no address yet.
+    link: LinkSocket,
+}
+
+/// Whose datagrams are heard.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Hearing {
+    /// All of them.
+    Everything,
+    /// Broadcasts alone. A unicast goes to the socket that fits it best, which is ours as it is bound to the interface: beside
+    /// another DHCP server on this machine we would take the renewals of its clients.
+    Broadcasts,
 }
 
 /// A datagram that came in.
@@ -42,16 +52,14 @@ const RECEIVE_BUFFER: usize = 4 * 1024 * 1024;
 /// Class selector 6, network control.
 const TOS: u32 = 0xc0;
 
-const SERVER_PORT: u16 = 67;
-
 impl Port {
-    /// Opens the interface's sockets. Needs CAP_NET_BIND_SERVICE and CAP_NET_RAW.
+    /// Opens the port on an interface. Needs CAP_NET_BIND_SERVICE and CAP_NET_RAW.
     ///
-    /// Bound to its interface, the socket leaves port 67 of other interfaces to others (libvirt's dnsmasq on virbr0).
+    /// Bound to its interface, the socket leaves the port of other interfaces to others (libvirt's dnsmasq on virbr0).
     ///
     /// # Errors
     /// That the interface is not there, the port is taken on it, or a capability is missing.
-    pub fn open(interface: &str) -> io::Result<Self> {
+    pub fn open(interface: &str, number: ServerPort, hearing: Hearing) -> io::Result<Self> {
         let index = if_nametoindex(interface)?;
         let udp = Socket::new(Domain::IPV4, Type::DGRAM.nonblocking(), Some(Protocol::UDP))?;
         udp.bind_device(Some(interface.as_bytes()))?;
@@ -61,15 +69,22 @@ impl Port {
         udp.set_tos_v4(TOS)?;
         setsockopt(&udp, sockopt::Ipv4PacketInfo, &true)?;
         never_set_dont_fragment(&udp)?;
-        udp.bind(&SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, SERVER_PORT).into())?;
-        let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
-        let link = nix::sys::socket::socket(AddressFamily::Packet, SockType::Datagram, flags, None)?;
-        Ok(Self { interface: interface.to_owned(), index, udp, link })
+        let address = match hearing {
+            Hearing::Everything => Ipv4Addr::UNSPECIFIED,
+            Hearing::Broadcasts => Ipv4Addr::BROADCAST,
+        };
+        udp.bind(&SocketAddrV4::new(address, number.number()).into())?;
+        Ok(Self { interface: interface.to_owned(), index, number, udp, link: LinkSocket::sender(index)? })
     }
 
     /// The interface's name.
     pub fn interface(&self) -> &str {
         &self.interface
+    }
+
+    /// Which port it is.
+    pub fn number(&self) -> ServerPort {
+        self.number
     }
 
     /// A second handle of the receiving socket, for the reactor.
@@ -99,7 +114,9 @@ impl Port {
         match to {
             Destination::Unicast(to) => self.send_udp(reply, from, to),
             Destination::Broadcast => self.send_udp(reply, from, SocketAddrV4::new(Ipv4Addr::BROADCAST, 68)),
-            Destination::LinkLayer { mac, address } => self.send_frame(&frame::packet(from, address, reply), mac),
+            Destination::LinkLayer { mac, address } => {
+                self.link.send(&frame::packet(from, address, reply), link::Protocol::Ipv4, mac)
+            }
         }
     }
 
@@ -114,34 +131,6 @@ impl Port {
         let to = SockaddrIn::from(to);
         sendmsg(self.udp.as_raw_fd(), &[IoSlice::new(reply)], &control, MsgFlags::MSG_DONTWAIT, Some(&to))?;
         Ok(())
-    }
-
-    fn send_frame(&self, packet: &[u8], mac: MacAddr) -> io::Result<()> {
-        let mut hardware = [0; 8];
-        hardware[..6].copy_from_slice(&mac.bytes());
-        let to = libc::sockaddr_ll {
-            sll_family: libc::AF_PACKET as u16,
-            sll_protocol: (libc::ETH_P_IP as u16).to_be(),
-            sll_ifindex: self.index as libc::c_int,
-            sll_hatype: 0,
-            sll_pkttype: 0,
-            sll_halen: 6,
-            sll_addr: hardware,
-        };
-        // SAFETY: the buffer and the address live until the call returns, each is passed with its own size, and the descriptor is
-        // open for as long as `self` is. Neither nix nor socket2 can build this address.
-        #[allow(unsafe_code)]
-        let sent = unsafe {
-            libc::sendto(
-                self.link.as_raw_fd(),
-                packet.as_ptr().cast(),
-                packet.len(),
-                libc::MSG_DONTWAIT,
-                (&raw const to).cast(),
-                mem::size_of_val(&to) as libc::socklen_t,
-            )
-        };
-        if sent < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
     }
 }
 

@@ -12,13 +12,14 @@ use dhcp_engine::{
 use service::{EventWriter, Failure};
 use tokio::io::Interest;
 use tokio::net::UdpSocket;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tracing::{debug, error, info, warn};
 
 use crate::commit::{Committer, PATIENCE, Promise, Reply, Report};
 use crate::inbox::{self, Inbox};
 use crate::port::Port;
+use crate::probe::{Heard, Prober};
 use crate::store::LeaseStore;
 
 /// What is served and where it is kept.
@@ -32,6 +33,8 @@ pub struct Site {
     pub leases: Vec<Lease>,
     /// Where events go.
     pub events: Arc<EventWriter>,
+    /// What asks whether an address is in use; without it they are offered unasked.
+    pub prober: Option<Prober>,
 }
 
 /// How often clocks are compared, a failing store is tried again and counts are looked at.
@@ -55,11 +58,20 @@ pub async fn serve(site: Site, ports: Vec<Port>, shutdown: impl Future<Output = 
         receivers.spawn(receive(port, socket, Arc::clone(&inbox)));
     }
     let (committer, mut reports) = Committer::start(site.store, Arc::clone(&site.events))?;
+    let mut answers = site.prober.as_ref().map(Prober::listen).transpose()?;
     let mut policy = site.policy;
     let clock = Clock::start();
     let first = policy.borrow_and_update().as_ref().clone();
     let engine = Engine::new(first, site.leases, clock.now());
-    let mut server = Server { engine, clock, committer, events: site.events, failing: false, counts: BTreeMap::new() };
+    let mut server = Server {
+        engine,
+        clock,
+        committer,
+        prober: site.prober,
+        events: site.events,
+        failing: false,
+        counts: BTreeMap::new(),
+    };
     let mut tick = tokio::time::interval(TICK);
     let mut ticks = 0;
     tokio::pin!(shutdown);
@@ -69,6 +81,8 @@ pub async fn serve(site: Site, ports: Vec<Port>, shutdown: impl Future<Output = 
         tokio::select! {
             () = &mut shutdown => return Ok(()),
             () = inbox.filled(), if ready => server.turn(&inbox),
+            () = at(server.prober.as_ref().and_then(Prober::next)) => server.go_on(),
+            Some(heard) = next(answers.as_mut()) => server.in_use(heard),
             Some(report) = reports.recv() => {
                 server.hear(report);
                 // Room again: what waited in the inbox has no wake-up of its own left.
@@ -87,6 +101,21 @@ pub async fn serve(site: Site, ports: Vec<Port>, shutdown: impl Future<Output = 
                 }
             }
         }
+    }
+}
+
+/// Resolves at this instant, without one never.
+async fn at(instant: Option<Instant>) {
+    match instant {
+        Some(instant) => tokio::time::sleep_until(instant.into()).await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn next(answers: Option<&mut mpsc::Receiver<Heard>>) -> Option<Heard> {
+    match answers {
+        Some(answers) => answers.recv().await,
+        None => None,
     }
 }
 
@@ -131,6 +160,7 @@ struct Server {
     engine: Engine,
     clock: Clock,
     committer: Committer,
+    prober: Option<Prober>,
     events: Arc<EventWriter>,
     failing: bool,
     /// What was not answered, by reason; anyone on the LAN can make these happen, so they are counted and not logged.
@@ -145,7 +175,7 @@ impl Server {
                 return;
             }
             match inbox.pop() {
-                Some(request) => self.answer(&request),
+                Some(request) => self.answer(request),
                 None => return,
             }
         }
@@ -153,7 +183,7 @@ impl Server {
         inbox.wake();
     }
 
-    fn answer(&mut self, waiting: &inbox::Request) {
+    fn answer(&mut self, waiting: inbox::Request) {
         if waiting.arrived.elapsed() > PATIENCE {
             return self.count("late");
         }
@@ -166,11 +196,13 @@ impl Server {
             }
         };
         let interface = waiting.port.interface();
-        let from = Ingress { interface, source: received.source, destination: received.destination };
+        let port = waiting.port.number();
+        let from = Ingress { interface, source: received.source, destination: received.destination, port };
         match self.engine.handle(self.clock.now(), &request, from) {
             Outcome::Act(decision) => {
                 debug!(interface, mac = ?decision.mac, address = ?decision.address, verdict = %decision.verdict,
                     boot = %decision.boot, "decided");
+                drop(request);
                 self.carry_out(decision, waiting);
             }
             Outcome::Ignore(reason) => {
@@ -180,12 +212,22 @@ impl Server {
         }
     }
 
-    fn carry_out(&mut self, decision: Decision, waiting: &inbox::Request) {
+    fn carry_out(&mut self, mut decision: Decision, waiting: inbox::Request) {
+        if let Some(&Effect::Probe { address, by }) = decision.effects.first() {
+            decision.effects.remove(0);
+            if let Some(prober) = &mut self.prober
+                && prober.ask(address, by, waiting.port.interface())
+            {
+                return prober.park(address, decision, waiting);
+            }
+        }
         let event = event(&decision);
+        let silent = decision.effects.is_empty();
         let mut leases = Vec::new();
         let mut reply = None;
         for effect in decision.effects {
             match effect {
+                Effect::Probe { .. } => {}
                 Effect::SaveLease(lease) => leases.push(lease),
                 Effect::Send { reply: bytes, from, to } => {
                     reply = Some(Reply { port: Arc::clone(&waiting.port), bytes, from, to, arrived: waiting.arrived });
@@ -194,16 +236,32 @@ impl Server {
         }
         if !leases.is_empty() {
             self.committer.promise(Promise { leases, reply, event });
-        } else if reply.is_some_and(|reply| reply.send()) {
+        } else if silent || reply.is_some_and(|reply| reply.send()) {
             self.events.write(&event);
         }
     }
 
+    /// Nobody uses the addresses that were asked about.
+    fn go_on(&mut self) {
+        while let Some(parked) = self.prober.as_mut().and_then(Prober::due) {
+            self.carry_out(parked.decision, parked.request);
+        }
+    }
+
+    /// Somebody uses an address: its client is offered another, if it still waits.
+    fn in_use(&mut self, heard: Heard) {
+        let Some(parked) = self.prober.as_mut().and_then(|prober| prober.refuted(heard)) else { return };
+        debug!(address = %heard.address, mac = ?heard.mac, "the address is in use and not offered");
+        self.count("in-use");
+        self.engine.in_use(self.clock.now(), heard.address);
+        self.answer(parked.request);
+    }
+
     fn hear(&mut self, report: Report) {
         match report {
-            Report::Saved(leases) => self.engine.saved(leases),
+            Report::Saved(leases) => self.engine.saved(&leases),
             Report::Rewritten(leases) => {
-                self.engine.saved(leases);
+                self.engine.saved(&leases);
                 if std::mem::replace(&mut self.failing, false) {
                     info!("leases can be written again");
                     self.engine.set_store_failing(false);
@@ -235,6 +293,11 @@ impl Server {
     fn summary(&mut self, inbox: &Inbox) {
         let counts = std::mem::take(&mut self.counts);
         let dropped = inbox.take_dropped();
+        if counts.contains_key("in-use") {
+            warn!(
+                "an address of a pool is in use by a machine that did not get it here; give that one a host entry or another address"
+            );
+        }
         if counts.contains_key(IgnoreReason::PoolEmpty.name()) {
             warn!("a pool has no address left for a client that asked; make it larger or the leases shorter");
         }
@@ -250,8 +313,9 @@ impl Server {
 /// The line that the room's view reads.
 fn event(decision: &Decision) -> Event {
     let message = match decision.verdict {
-        Verdict::Offer(_) => "OFFER",
-        Verdict::Ack(..) | Verdict::Informed => "ACK",
+        Verdict::Offer(_) | Verdict::ProxyOffer => "OFFER",
+        Verdict::Ack(..) | Verdict::Informed | Verdict::BootServer => "ACK",
+        Verdict::NothingToAdd => "DISCOVER",
         Verdict::Nak(_) => "NAK",
         Verdict::Released => "RELEASE",
         Verdict::Declined => "DECLINE",

@@ -96,6 +96,6 @@ fn exit_codes_and_messages() {
     assert!(err.contains("pool"), "{err}");
     let (code, _, err) = dhcpd(directory.path(), CONFIG, &["run"]);
     assert_eq!(code, 1);
-    assert!(err.contains("cannot serve on nosuchcard0"), "{err}");
+    assert!(err.contains("cannot serve port 67 on nosuchcard0"), "{err}");
     assert_eq!(dhcpd(directory.path(), CONFIG, &["--no-such-flag"]).0, 64);
 }

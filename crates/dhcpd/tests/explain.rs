@@ -6,10 +6,10 @@ use std::net::Ipv4Addr;
 use std::path::Path;
 
 use boot_model::{Architecture, Firmware};
-use dhcp_engine::{AddressRange, BootPolicy, Identity, Ipv4Network, Policy, Subnet, UnknownHosts};
+use dhcp_engine::{AddressRange, BootPolicy, Identity, Ipv4Network, Mode, Policy, Subnet, SubnetOptions, UnknownHosts};
 
 /// The network of the capture: each was made in its own.
-fn policy(server: Ipv4Addr) -> Policy {
+fn policy(server: Ipv4Addr, mode: Mode) -> Policy {
     let [a, b, c, _] = server.octets();
     let subnet = Subnet {
         interface: "lan".into(),
@@ -23,6 +23,8 @@ fn policy(server: Ipv4Addr) -> Policy {
         hosts: Default::default(),
         unknown: UnknownHosts::Role("lab".parse().unwrap()),
         authoritative: true,
+        mode,
+        options: SubnetOptions::default(),
     };
     let loaders = [
         (Firmware::Bios, "lpxelinux.0"),
@@ -36,7 +38,7 @@ fn policy(server: Ipv4Addr) -> Policy {
         loaders: loaders.map(|(firmware, file)| (firmware, file.to_owned())).into(),
         http_port: 8080,
     };
-    Policy { subnets: vec![subnet], identity: Identity::Mac, boot }
+    Policy { subnets: vec![subnet], identity: Identity::Mac, boot, probe: false }
 }
 
 #[test]
@@ -55,13 +57,16 @@ fn captures_are_answered_as_written_down() {
         let packets = dhcpd::packets(&capture).unwrap();
         // The server of the capture is whoever sent from port 67.
         let server = *packets.iter().find(|packet| packet.source.port() == 67).unwrap().source.ip();
-        let text = dhcpd::explain(policy(server), "lan", &packets);
-        let golden = here.join("tests/golden").join(format!("{name}.txt"));
-        if std::env::var_os("UPDATE_GOLDEN").is_some() {
-            fs::write(&golden, &text).unwrap();
-        }
-        if fs::read_to_string(&golden).unwrap_or_default() != text {
-            different.push(format!("--- {name}\n{text}"));
+        // The proxy's answers to the same packets: what stands beside another server's.
+        for (mode, name) in [(Mode::Full, name.clone()), (Mode::Proxy, format!("{name}.proxy"))] {
+            let text = dhcpd::explain(policy(server, mode), "lan", &packets);
+            let golden = here.join("tests/golden").join(format!("{name}.txt"));
+            if std::env::var_os("UPDATE_GOLDEN").is_some() {
+                fs::write(&golden, &text).unwrap();
+            }
+            if fs::read_to_string(&golden).unwrap_or_default() != text {
+                different.push(format!("--- {name}\n{text}"));
+            }
         }
     }
     assert!(different.is_empty(), "not as in tests/golden (UPDATE_GOLDEN=1 writes them anew):\n{}", different.concat());

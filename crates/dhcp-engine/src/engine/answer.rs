@@ -4,14 +4,13 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 
 use dhcproto::v4::{DhcpOption, MessageType, OptionCode};
 
-use super::Engine;
 use super::exchange::Exchange;
-use crate::boot::{self, BootVerdict};
+use super::{Engine, ServerPort};
+use crate::boot::{self, BootVerdict, Part};
 use crate::lease::Lease;
 use crate::outcome::{AckReason, Choice, Decision, Destination, Effect, IgnoreReason, NakReason, Verdict};
 use crate::wire::Reply;
 
-const SERVER_PORT: u16 = 67;
 const CLIENT_PORT: u16 = 68;
 
 /// The relay asks for replies to the port that it sent from (RFC 8357 §4).
@@ -29,7 +28,7 @@ impl Exchange<'_> {
         reply.yiaddr(address);
         self.add_times(&mut reply, seconds.into());
         let boot = self.add_options(engine, &mut reply);
-        self.send(engine, Verdict::Offer(choice), address, boot, reply, self.to_client(address, None))
+        self.send(engine, Verdict::Offer(choice), Some(address), boot, reply, self.to_client(address, None))
     }
 
     pub(super) fn answer_ack(
@@ -46,10 +45,13 @@ impl Exchange<'_> {
         if let Some(ciaddr) = ciaddr {
             reply.ciaddr(ciaddr);
         }
+        if reason == AckReason::RapidCommit {
+            reply.raw_option(OptionCode::RapidCommit, &[]);
+        }
         self.add_times(&mut reply, seconds);
         let boot = self.add_options(engine, &mut reply);
         let verdict = Verdict::Ack(reason, seconds);
-        let mut decision = self.send(engine, verdict, address, boot, reply, self.to_client(address, ciaddr))?;
+        let mut decision = self.send(engine, verdict, Some(address), boot, reply, self.to_client(address, ciaddr))?;
         decision.effects.splice(0..0, saves.into_iter().map(Effect::SaveLease));
         Ok(decision)
     }
@@ -71,14 +73,14 @@ impl Exchange<'_> {
         } else {
             Destination::Broadcast
         };
-        self.send(engine, Verdict::Nak(reason), address, BootVerdict::NotAsked, reply, to)
+        self.send(engine, Verdict::Nak(reason), Some(address), BootVerdict::NotAsked, reply, to)
     }
 
     pub(super) fn answer_inform(&self, engine: &Engine, address: Ipv4Addr) -> Result<Decision, IgnoreReason> {
         let mut reply = self.reply(Some(MessageType::Ack));
         reply.ciaddr(self.request.ciaddr);
         let boot = self.add_options(engine, &mut reply);
-        self.send(engine, Verdict::Informed, address, boot, reply, self.to_client(address, Some(address)))
+        self.send(engine, Verdict::Informed, Some(address), boot, reply, self.to_client(address, Some(address)))
     }
 
     pub(super) fn answer_bootp(&self, engine: &Engine, address: Ipv4Addr) -> Result<Decision, IgnoreReason> {
@@ -86,10 +88,10 @@ impl Exchange<'_> {
         reply.yiaddr(address);
         let boot = self.add_options(engine, &mut reply);
         let ciaddr = Some(self.request.ciaddr).filter(|ciaddr| *ciaddr == address);
-        self.send(engine, Verdict::Bootp, address, boot, reply, self.to_client(address, ciaddr))
+        self.send(engine, Verdict::Bootp, Some(address), boot, reply, self.to_client(address, ciaddr))
     }
 
-    fn reply(&self, message_type: Option<MessageType>) -> Reply {
+    pub(super) fn reply(&self, message_type: Option<MessageType>) -> Reply {
         let mut reply = Reply::to(self.request);
         if let Some(message_type) = message_type {
             reply.option(&DhcpOption::MessageType(message_type));
@@ -111,6 +113,7 @@ impl Exchange<'_> {
     fn add_options(&self, engine: &Engine, reply: &mut Reply) -> BootVerdict {
         let subnet = &engine.policy.subnets[self.place];
         reply.option(&DhcpOption::SubnetMask(subnet.network.netmask()));
+        self.add_routes(subnet, reply);
         if !subnet.routers.is_empty() {
             reply.option(&DhcpOption::Router(subnet.routers.clone()));
         }
@@ -124,31 +127,38 @@ impl Exchange<'_> {
         if let Some(name) = self.host(engine).and_then(|host| host.name.as_ref()) {
             reply.option(&DhcpOption::Hostname(name.to_string()));
         }
+        self.add_wished(subnet, reply);
         self.echo_identifier(reply);
+        self.add_boot(engine, Part::Full, reply)
+    }
+
+    /// What there is to boot.
+    pub(super) fn add_boot(&self, engine: &Engine, part: Part, reply: &mut Reply) -> BootVerdict {
         let boot = engine.boot_verdict(self.place, &self.client);
-        boot::add_to(reply, &boot, subnet.server, self.request, &self.client);
+        let server = engine.policy.subnets[self.place].server;
+        boot::add_to(reply, part, &boot, server, self.request, &self.client);
         boot
     }
 
     /// RFC 6842: the client's identifier goes back to it.
-    fn echo_identifier(&self, reply: &mut Reply) {
+    pub(super) fn echo_identifier(&self, reply: &mut Reply) {
         if let Some(id) = self.request.options.raw(OptionCode::ClientIdentifier) {
             reply.raw_option(OptionCode::ClientIdentifier, id);
         }
     }
 
-    fn send(
+    pub(super) fn send(
         &self,
         engine: &Engine,
         verdict: Verdict,
-        address: Ipv4Addr,
+        address: Option<Ipv4Addr>,
         boot: BootVerdict,
         reply: Reply,
         to: Destination,
     ) -> Result<Decision, IgnoreReason> {
         let reply = reply.encode().map_err(|_| IgnoreReason::ReplyTooLarge)?;
         let from = engine.policy.subnets[self.place].server;
-        Ok(self.decision(engine, verdict, Some(address), boot, vec![Effect::Send { reply, from, to }]))
+        Ok(self.decision(engine, verdict, address, boot, vec![Effect::Send { reply, from, to }]))
     }
 
     /// RFC 2131 §4.1, for all but NAK: the relay, else the address that the client has, else everybody if it asks for that, else
@@ -162,9 +172,9 @@ impl Exchange<'_> {
         }
     }
 
-    fn to_relay(&self) -> Destination {
+    pub(super) fn to_relay(&self) -> Destination {
         let other_port = self.request.relay_sub_option(RELAY_SOURCE_PORT).is_some();
-        let port = if other_port { self.from.source.port() } else { SERVER_PORT };
+        let port = if other_port { self.from.source.port() } else { ServerPort::Dhcp.number() };
         Destination::Unicast(SocketAddrV4::new(self.request.giaddr, port))
     }
 }

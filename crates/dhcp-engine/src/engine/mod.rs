@@ -1,6 +1,8 @@
 mod answer;
 mod clock;
 mod exchange;
+mod options;
+mod proxy;
 mod request;
 
 use std::net::{Ipv4Addr, SocketAddrV4};
@@ -11,10 +13,10 @@ pub use clock::Now;
 
 use crate::boot::BootVerdict;
 use crate::client::ClientInfo;
-use crate::guard::RateGuard;
+use crate::guard::{self, RateGuard};
 use crate::lease::{ClientKey, Lease, LeaseState};
 use crate::outcome::{IgnoreReason, Outcome, Verdict};
-use crate::policy::{Identity, Policy};
+use crate::policy::{Identity, Mode, Policy};
 use crate::table::{Row, Table};
 use crate::wire::Request;
 use clock::Clock;
@@ -26,7 +28,9 @@ pub struct Engine {
     policy: Policy,
     /// One per subnet of the policy, in its order.
     tables: Vec<Table>,
-    guard: RateGuard,
+    clients: RateGuard,
+    circuits: RateGuard,
+    probes: RateGuard,
     clock: Clock,
     store_failing: bool,
 }
@@ -40,6 +44,27 @@ pub struct Ingress<'a> {
     pub source: SocketAddrV4,
     /// The address that it was sent to, ours or a broadcast address.
     pub destination: Ipv4Addr,
+    /// The port that it was sent to; the reply leaves from it.
+    pub port: ServerPort,
+}
+
+/// The ports that clients know.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum ServerPort {
+    /// 67: DHCP, BOOTP and ProxyDHCP.
+    Dhcp,
+    /// 4011: the boot server of PXE 2.1 §2.2.5.
+    BootServer,
+}
+
+impl ServerPort {
+    /// Its number.
+    pub const fn number(self) -> u16 {
+        match self {
+            Self::Dhcp => 67,
+            Self::BootServer => 4011,
+        }
+    }
 }
 
 /// How long a declined address stays out of use, in milliseconds.
@@ -52,7 +77,15 @@ impl Engine {
         let saved: Vec<Lease> = saved.into_iter().collect();
         let clock = Clock::new(now, saved.iter().map(|lease| lease.written).max().unwrap_or(0));
         let tables = policy.subnets.iter().map(Table::new).collect();
-        let mut engine = Self { policy, tables, guard: RateGuard::new(), clock, store_failing: false };
+        let mut engine = Self {
+            policy,
+            tables,
+            clients: RateGuard::new(guard::CLIENT),
+            circuits: RateGuard::new(guard::CIRCUIT),
+            probes: RateGuard::single(guard::PROBES),
+            clock,
+            store_failing: false,
+        };
         for lease in saved {
             engine.restore(lease, now);
         }
@@ -64,9 +97,7 @@ impl Engine {
     pub fn handle(&mut self, now: Now, request: &Request<'_>, from: Ingress<'_>) -> Outcome {
         let client = ClientInfo::of(request);
         let Some(key) = self.key(request, &client) else { return Outcome::Ignore(IgnoreReason::NoIdentity) };
-        if let Some(mac) = client.mac
-            && !self.guard.admit(mac, self.clock.ms(now))
-        {
+        if !self.admit(request, &client, self.clock.ms(now)) {
             return Outcome::Ignore(IgnoreReason::RateLimited);
         }
         if request.relay_information().is_some() && !request.is_relayed() {
@@ -76,8 +107,11 @@ impl Engine {
         let Some(place) = self.place(request, message_type, &client, from) else {
             return Outcome::Ignore(IgnoreReason::NoSubnet);
         };
+        let mode = self.policy.subnets[place].mode;
         let exchange = Exchange::new(self, place, request, from, client, key, now);
         let decided = match message_type {
+            _ if from.port == ServerPort::BootServer => self.boot_server(&exchange),
+            _ if mode == Mode::Proxy => self.proxy(&exchange),
             Some(MessageType::Discover) => self.discover(&exchange),
             Some(MessageType::Request) => self.request(&exchange),
             Some(MessageType::Decline) => self.decline(&exchange),
@@ -92,13 +126,22 @@ impl Engine {
         }
     }
 
-    /// To be told when leases are on disk: address and `expires` of each, as they were in [`Effect::SaveLease`](crate::Effect).
-    /// Until then they are written again each time they are promised.
-    pub fn saved(&mut self, leases: impl IntoIterator<Item = (Ipv4Addr, u64)>) {
-        for (address, expires) in leases {
-            for table in &mut self.tables {
-                table.saved(address, expires);
+    /// To be told when leases are on disk, as they were in [`Effect::SaveLease`](crate::Effect). Until then they are written again
+    /// each time they are promised.
+    pub fn saved<'a>(&mut self, leases: impl IntoIterator<Item = &'a Lease>) {
+        for lease in leases {
+            if let Some(place) = self.policy.subnets.iter().position(|subnet| subnet.network.contains(lease.address)) {
+                self.tables[place].saved(lease);
             }
+        }
+    }
+
+    /// To be told when a probe was answered: somebody uses the address that was about to be offered. It is not given out for a
+    /// while, and its client will be offered another; let it ask again, or hand its DISCOVER in again.
+    pub fn in_use(&mut self, now: Now, address: Ipv4Addr) {
+        let (ms, wall) = (self.clock.ms(now), self.clock.wall(now));
+        if let Some(place) = self.policy.subnets.iter().position(|subnet| subnet.network.contains(address)) {
+            self.tables[place].conflict(address, ms + PROBATION, (ms, wall));
         }
     }
 
@@ -169,6 +212,18 @@ impl Engine {
         if let Some(before) = table.put(lease, written, deadline, durable) {
             table.release(before.lease.address, ms, wall);
         }
+    }
+
+    /// Whether client and circuit (RFC 3046 §3.1) keep within what they need.
+    fn admit(&mut self, request: &Request<'_>, client: &ClientInfo, ms: u64) -> bool {
+        const CIRCUIT_ID: u8 = 1;
+        if let Some(mac) = client.mac
+            && !self.clients.admit(&mac.bytes(), ms)
+        {
+            return false;
+        }
+        let Some(circuit) = request.relay_sub_option(CIRCUIT_ID) else { return true };
+        self.circuits.admit(&[&request.giaddr.octets(), circuit].concat(), ms)
     }
 
     /// Who the client is. Without an Ethernet address its hardware address with type, or its identifier.

@@ -7,22 +7,40 @@ use dhcproto::v4::OptionCode;
 use super::exchange::Exchange;
 use super::{Engine, is_broadcast};
 use crate::lease::LeaseState;
-use crate::outcome::{AckReason, Choice, Decision, IgnoreReason, NakReason};
+use crate::outcome::{AckReason, Choice, Decision, Effect, IgnoreReason, NakReason, ProbeBy};
 
 impl Engine {
     pub(super) fn discover(&mut self, exchange: &Exchange<'_>) -> Result<Decision, IgnoreReason> {
         let (address, choice) = self.choose(exchange).ok_or(IgnoreReason::PoolEmpty)?;
-        let table = &mut self.tables[exchange.place];
-        let row = table.row(address).filter(|row| row.lease.client == exchange.key);
+        let row = self.tables[exchange.place].row(address).filter(|row| row.lease.client == exchange.key);
         if self.store_failing && row.is_none_or(|row| row.durable.is_none()) {
             return Err(IgnoreReason::StoreFailing);
         }
         // What is reserved or promised already needs no hold.
         let promised = row.is_some_and(|row| row.lease.state == LeaseState::Bound && row.deadline > exchange.ms);
-        if choice != Choice::Reserved && !promised {
-            table.hold(&exchange.key, address, exchange.ms);
+        let sure = promised || matches!(choice, Choice::Reserved | Choice::Held);
+        let probe = !sure && self.may_probe(exchange);
+        if self.policy.subnets[exchange.place].options.rapid_commit
+            && exchange.request.options.raw(OptionCode::RapidCommit).is_some()
+            && !probe
+        {
+            return self.grant(exchange, address, AckReason::RapidCommit);
         }
-        exchange.answer_offer(self, address, choice)
+        if choice != Choice::Reserved && !promised {
+            self.tables[exchange.place].hold(&exchange.key, address, exchange.ms);
+        }
+        let mut decision = exchange.answer_offer(self, address, choice)?;
+        if probe {
+            let by = if exchange.request.is_relayed() { ProbeBy::Echo } else { ProbeBy::Arp };
+            decision.effects.insert(0, Effect::Probe { address, by });
+        }
+        Ok(decision)
+    }
+
+    /// Whether the network is asked about an address now. Not in a storm of requests, and not once so many addresses are out of
+    /// use that no more may be put there: a guest that answers for every address would gain by the question alone.
+    fn may_probe(&mut self, exchange: &Exchange<'_>) -> bool {
+        self.policy.probe && self.tables[exchange.place].may_decline(exchange.ms) && self.probes.admit(&[], exchange.ms)
     }
 
     pub(super) fn request(&mut self, exchange: &Exchange<'_>) -> Result<Decision, IgnoreReason> {

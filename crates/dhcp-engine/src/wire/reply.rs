@@ -18,10 +18,17 @@ const HEADERS: u16 = 28;
 const MESSAGE_SIZES: (u16, u16) = (576, 1500);
 
 /// What is left out first when a reply grows too long, least useful first. Options that are not listed always stay.
-const DROPPED_FIRST: [OptionCode; 9] = [
+const DROPPED_FIRST: [OptionCode; 16] = [
+    OptionCode::Unknown(114),
+    OptionCode::Unknown(108),
+    OptionCode::NtpServers,
+    OptionCode::DomainSearch,
     OptionCode::DomainName,
     OptionCode::Hostname,
     OptionCode::BroadcastAddr,
+    OptionCode::Unknown(249),
+    OptionCode::ClasslessStaticRoute,
+    OptionCode::Unknown(150),
     OptionCode::DomainNameServer,
     OptionCode::Rebinding,
     OptionCode::Renewal,
@@ -112,6 +119,17 @@ impl Reply {
         let mut framed = Vec::with_capacity(value.len() + 2);
         push_framed(&mut framed, code, value);
         self.options.push((code, framed));
+    }
+
+    /// Puts an option's bytes where the option stands, or behind all others.
+    pub fn replace_raw_option(&mut self, code: impl Into<u8>, value: &[u8]) {
+        let code = code.into();
+        let mut framed = Vec::with_capacity(value.len() + 2);
+        push_framed(&mut framed, code, value);
+        match self.options.iter_mut().find(|(other, _)| *other == code) {
+            Some((_, old)) => *old = framed,
+            None => self.options.push((code, framed)),
+        }
     }
 
     /// The datagram's payload: options in order, option 82 last, padded. What the client sees keeps to its option 57; option

@@ -5,8 +5,8 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 
 use boot_model::{Architecture, Firmware, MacAddr};
 use dhcp_engine::{
-    AddressRange, BootPolicy, Effect, Engine, Host, Identity, Ingress, Ipv4Network, Lease, Now, Outcome, Policy,
-    Request, Subnet, UnknownHosts,
+    AddressRange, BootPolicy, Effect, Engine, Host, Identity, Ingress, Ipv4Network, Lease, Mode, Now, Outcome, Policy,
+    Request, ServerPort, Subnet, SubnetOptions, UnknownHosts,
 };
 
 pub const SERVER: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 1);
@@ -96,6 +96,8 @@ pub fn subnet() -> Subnet {
             .into(),
         unknown: UnknownHosts::Role("lab".parse().unwrap()),
         authoritative: false,
+        mode: Mode::Full,
+        options: SubnetOptions::default(),
     }
 }
 
@@ -104,7 +106,10 @@ pub fn policy() -> Policy {
         (Firmware::Bios, "lpxelinux.0"),
         (Firmware::UefiX64, "x64/grubx64.efi"),
         (Firmware::UefiArm64, "arm64/grubaa64.efi"),
+        (Firmware::UefiIa32, "ia32/grubia32.efi"),
+        (Firmware::HttpIa32, "loaders/ia32.efi"),
         (Firmware::HttpX64, "loaders/snponly.efi"),
+        (Firmware::HttpArm64, "loaders/arm64.efi"),
         (Firmware::UbootArm64, "u-boot.scr"),
     ];
     let boot = BootPolicy {
@@ -113,7 +118,7 @@ pub fn policy() -> Policy {
         loaders: loaders.map(|(firmware, file)| (firmware, file.to_owned())).into(),
         http_port: 8080,
     };
-    Policy { subnets: vec![subnet()], identity: Identity::Mac, boot }
+    Policy { subnets: vec![subnet()], identity: Identity::Mac, boot, probe: false }
 }
 
 /// An engine with a store that always works, unless the test says otherwise.
@@ -139,13 +144,27 @@ impl Room {
     /// The client's packet as it comes from a client without an address.
     pub fn hear(&mut self, seconds: u64, packet: &Packet) -> Outcome {
         let source = SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 68);
-        self.hear_from(seconds, packet, Ingress { interface: "lan", source, destination: Ipv4Addr::BROADCAST })
+        self.hear_from(
+            seconds,
+            packet,
+            Ingress { interface: "lan", source, destination: Ipv4Addr::BROADCAST, port: ServerPort::Dhcp },
+        )
     }
 
     /// The client's packet as it comes by unicast from the address that it has.
     pub fn hear_unicast(&mut self, seconds: u64, packet: &Packet, source: Ipv4Addr) -> Outcome {
         let source = SocketAddrV4::new(source, 68);
-        self.hear_from(seconds, packet, Ingress { interface: "lan", source, destination: SERVER })
+        self.hear_from(
+            seconds,
+            packet,
+            Ingress { interface: "lan", source, destination: SERVER, port: ServerPort::Dhcp },
+        )
+    }
+
+    /// To the boot server's port, from a client that has this address.
+    pub fn ask_boot_server(&mut self, seconds: u64, packet: &Packet, source: SocketAddrV4) -> Outcome {
+        let port = ServerPort::BootServer;
+        self.hear_from(seconds, packet, Ingress { interface: "lan", source, destination: SERVER, port })
     }
 
     pub fn hear_from(&mut self, seconds: u64, packet: &Packet, from: Ingress<'_>) -> Outcome {
@@ -157,7 +176,7 @@ impl Room {
         {
             for effect in &decision.effects {
                 if let Effect::SaveLease(lease) = effect {
-                    self.engine.saved([(lease.address, lease.expires)]);
+                    self.engine.saved([lease]);
                     self.saved.push(lease.clone());
                 }
             }
@@ -176,6 +195,7 @@ pub fn line(outcome: &Outcome) -> String {
     for effect in &decision.effects {
         parts.push(match effect {
             Effect::SaveLease(lease) => format!("save {} {} {}", lease.address, lease.state, lease.client),
+            Effect::Probe { address, by } => format!("probe {address} {by:?}"),
             Effect::Send { to, .. } => format!("{} {:?} to {to}", decision.verdict.name(), decision.verdict),
         });
     }
@@ -187,7 +207,7 @@ pub fn reply(outcome: &Outcome) -> &[u8] {
     let Outcome::Act(decision) = outcome else { panic!("no reply: {outcome:?}") };
     let sent = decision.effects.iter().find_map(|effect| match effect {
         Effect::Send { reply, .. } => Some(reply),
-        Effect::SaveLease(_) => None,
+        _ => None,
     });
     sent.expect("a reply")
 }

@@ -1,12 +1,18 @@
+mod matrix;
+
 use std::fmt;
 use std::net::Ipv4Addr;
 
 use boot_model::{Architecture, Firmware, MacAddr, RoleName};
 use dhcproto::v4::OptionCode;
 
+use matrix::{Cell, Names};
+
 use crate::client::{ClientClass, ClientInfo};
 use crate::policy::{BootPolicy, UnknownHosts};
 use crate::wire::{Reply, Request};
+
+pub(crate) use matrix::Part;
 
 /// What a client is told to boot, or why nothing.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,108 +45,7 @@ pub enum NoBootFile {
     NoLoader(Firmware),
 }
 
-/// One row of the boot answer matrix: what a class of client must be sent beside the file's name.
-struct Row {
-    class: ClientClass,
-    names: Names,
-    /// Option 60.
-    vendor_class: Option<&'static [u8]>,
-    /// Option 43.
-    vendor_options: Option<&'static [u8]>,
-    /// Option 97, echoed.
-    echo_uuid: bool,
-    /// Option 66 and `sname`: our address as text.
-    server_name: bool,
-    /// Option 67 beside `file`. The two always agree: pxelinux prefers `file`, firmware often 67.
-    option_67: bool,
-}
-
-/// What a row names.
-enum Names {
-    /// The loader for the firmware, by TFTP.
-    Loader,
-    /// The loader for the firmware, as a URL.
-    LoaderUrl,
-    /// The iPXE script, as a URL.
-    Script,
-    /// Nothing: the ROM knows the names.
-    Itself,
-}
-
-/// Skip boot server discovery, boot at once: PXE 2.1 discovery control (sub-option 6), bit 3.
-const BOOT_AT_ONCE: &[u8] = &[6, 1, 8, 255];
-
-/// What the Raspberry Pi's ROM looks for before it boots: discovery control, menu prompt, and a boot menu with this very text
-/// (raspberrypi/documentation, "network boot"; raspberrypi/firmware#801). No pads between: raspberrypi/rpi-eeprom#82.
-const RASPBERRY_PI_BOOT: &[u8] = b"\x06\x01\x08\x0a\x04\x00PXE\x09\x14\x00\x00\x11Raspberry Pi Boot\xff";
-
-/// Sub-option 176 of iPXE's space, set: no proxyDHCP server will answer, do not wait three seconds for one (measured: 3.08 s
-/// to 12 ms from DISCOVER to ACK).
-const NO_PXEDHCP: &[u8] = &[176, 1, 1];
-
 const ETHERBOOT: u8 = 175;
-
-/// The boot answer matrix of a server that hands out the addresses too.
-const FULL_MODE: [Row; 6] = [
-    Row {
-        class: ClientClass::BiosPxe,
-        names: Names::Loader,
-        vendor_class: Some(b"PXEClient"),
-        vendor_options: Some(BOOT_AT_ONCE),
-        echo_uuid: true,
-        server_name: true,
-        option_67: true,
-    },
-    Row {
-        // Option 60 without 43 makes EDK2 ask port 4011 (PxeBcRetryBinlOffer; FOGProject/fog-docs#188), 43 sends it into its
-        // broken menu code (dnsmasq `pxe_uefi_workaround`): neither.
-        class: ClientClass::UefiPxe,
-        names: Names::Loader,
-        vendor_class: None,
-        vendor_options: None,
-        echo_uuid: false,
-        server_name: true,
-        option_67: true,
-    },
-    Row {
-        // EDK2 refuses an offer whose option 60 does not begin with HTTPClient (HttpBootParseDhcp4Packet).
-        class: ClientClass::UefiHttp,
-        names: Names::LoaderUrl,
-        vendor_class: Some(b"HTTPClient"),
-        vendor_options: None,
-        echo_uuid: false,
-        server_name: false,
-        option_67: true,
-    },
-    Row {
-        class: ClientClass::Ipxe,
-        names: Names::Script,
-        vendor_class: None,
-        vendor_options: None,
-        echo_uuid: false,
-        server_name: false,
-        option_67: true,
-    },
-    Row {
-        class: ClientClass::RaspberryPi,
-        names: Names::Itself,
-        vendor_class: Some(b"PXEClient"),
-        vendor_options: Some(RASPBERRY_PI_BOOT),
-        echo_uuid: false,
-        server_name: true,
-        option_67: false,
-    },
-    Row {
-        // Reads siaddr and `file`; 67 only in some builds (net/bootp.c).
-        class: ClientClass::Uboot,
-        names: Names::Loader,
-        vendor_class: None,
-        vendor_options: None,
-        echo_uuid: false,
-        server_name: false,
-        option_67: true,
-    },
-];
 
 /// What this client boots, by role, generation and loader.
 pub(crate) fn decide(
@@ -149,7 +54,7 @@ pub(crate) fn decide(
     server: Ipv4Addr,
     client: &ClientInfo,
 ) -> BootVerdict {
-    let Some(row) = FULL_MODE.iter().find(|row| row.class == client.class) else { return BootVerdict::NotAsked };
+    let Some(row) = matrix::row(client.class) else { return BootVerdict::NotAsked };
     let (Some(firmware), Some(architecture)) = (client.firmware, client.architecture()) else {
         return BootVerdict::Nothing(NoBootFile::UnknownArchitecture);
     };
@@ -191,46 +96,51 @@ fn servable(
     }
 }
 
+/// Whether a client of this kind is answered in this part at all.
+pub(crate) fn is_answered(class: ClientClass, part: Part) -> bool {
+    matrix::cell(class, part).is_some()
+}
+
 /// Writes the verdict into a reply.
 pub(crate) fn add_to(
     reply: &mut Reply,
+    part: Part,
     verdict: &BootVerdict,
     server: Ipv4Addr,
     request: &Request<'_>,
     client: &ClientInfo,
 ) {
-    if let BootVerdict::File { class, name } = verdict
-        && let Some(row) = FULL_MODE.iter().find(|row| row.class == *class)
-    {
-        add_row(reply, row, name, server, request);
+    let Some(cell) = matrix::cell(client.class, part) else { return };
+    if let BootVerdict::File { name, .. } = verdict {
+        add_cell(reply, cell, name, server, request);
     }
     // Also without a file: the wait is as long for a client that ends at its own prompt.
-    if client.class == ClientClass::Ipxe {
-        reply.raw_option(ETHERBOOT, NO_PXEDHCP);
+    if let Some(options) = cell.etherboot {
+        reply.raw_option(ETHERBOOT, options);
     }
 }
 
-fn add_row(reply: &mut Reply, row: &Row, name: &str, server: Ipv4Addr, request: &Request<'_>) {
+fn add_cell(reply: &mut Reply, cell: &Cell, name: &str, server: Ipv4Addr, request: &Request<'_>) {
     let server_name = server.to_string();
     reply.siaddr(server);
-    reply.file(name);
-    if let Some(options) = row.vendor_options {
+    if let Some(options) = cell.vendor_options {
         reply.raw_option(OptionCode::VendorExtensions, options);
     }
-    if let Some(class) = row.vendor_class {
+    if let Some(class) = cell.vendor_class {
         reply.raw_option(OptionCode::ClassIdentifier, class);
     }
-    if row.echo_uuid
+    if cell.echo_uuid
         && let Some(uuid) = request.options.raw(OptionCode::ClientMachineIdentifier)
     {
         reply.raw_option(OptionCode::ClientMachineIdentifier, uuid);
     }
-    if row.server_name {
+    if cell.server_name {
         reply.sname(&server_name);
         // No NUL here: suspected of confusing the Raspberry Pi 3 (raspberrypi/firmware#871).
         reply.raw_option(OptionCode::TFTPServerName, server_name.as_bytes());
     }
-    if row.option_67 {
+    if cell.file {
+        reply.file(name);
         // The NUL counts as part of the value. Without it old Intel ROMs ask for `name\xFF` (netboot.xyz#1198) and EDK2 writes a
         // NUL of its own over the next option's code (PxeBcDhcp4.c). OVMF's HTTP boot and iPXE accept it.
         reply.raw_option(OptionCode::BootfileName, &[name.as_bytes(), b"\0"].concat());
