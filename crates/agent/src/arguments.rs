@@ -4,7 +4,11 @@ use std::{ffi::OsString, path::PathBuf, time::Duration};
 
 use boot_model::report::{Status, Step};
 
-use crate::{disk::DiskOptions, fetch::FetchOptions, machine::Machine};
+use crate::{
+    disk::DiskOptions,
+    fetch::{FetchOptions, Via},
+    machine::Machine,
+};
 
 /// What to do.
 #[derive(Debug)]
@@ -41,8 +45,9 @@ usage: rookery-agent VERB [OPTIONS]
 
   disk plan  --spec FILE [--disk DEVICE]   what would be done to the disk, and why
   disk apply --spec FILE [--disk DEVICE]   do it
-  fetch --root DIR [--patience SECONDS] [--nix-store PROGRAM]
-                                           bring the chosen generation into DIR/nix/store
+  fetch --root DIR [--patience SECONDS] [--via rookery|nix] [--nix-store PROGRAM]
+                                           bring the chosen generation into DIR/nix/store, with our own transfer
+                                           or with a Nix
   report --step STEP --status STATUS [--detail TEXT]
                                            tell the server
   report running                           tell the server which system runs
@@ -87,7 +92,7 @@ fn verb(words: &[&str], options: &mut Options) -> Result<Verb, UsageError> {
         ["fetch"] => Verb::Fetch(FetchOptions {
             root: options.required("--root")?.into(),
             patience: options.seconds("--patience", FetchOptions::PATIENCE)?,
-            nix_store: options.take("--nix-store").unwrap_or_else(|| "nix-store".to_owned()).into(),
+            via: via(options)?,
         }),
         ["report", "running"] => Verb::ReportRunning,
         ["report"] => {
@@ -101,6 +106,15 @@ fn verb(words: &[&str], options: &mut Options) -> Result<Verb, UsageError> {
         ["bootif"] => Verb::BootInterface { wait: options.seconds("--wait", Duration::from_secs(10))? },
         other => return Err(UsageError::Verb(other.join(" "))),
     })
+}
+
+fn via(options: &mut Options) -> Result<Via, UsageError> {
+    let program = options.take("--nix-store");
+    match options.take("--via").as_deref() {
+        None | Some("rookery") => Ok(Via::Rookery),
+        Some("nix") => Ok(Via::Nix(program.unwrap_or_else(|| "nix-store".to_owned()).into())),
+        Some(other) => Err(UsageError::Value("--via", other.to_owned())),
+    }
 }
 
 fn disk(options: &mut Options) -> Result<DiskOptions, UsageError> {

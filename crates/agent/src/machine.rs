@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use boot_model::MacAddr;
+use boot_model::{MacAddr, generation::InitPath};
 
 use crate::{Exit, Failure, command_line::CommandLine};
 
@@ -39,6 +39,13 @@ impl Machine {
         fs::read_to_string(&self.command_line)
             .map(CommandLine::new)
             .map_err(|error| failed("reading", &self.command_line, &error, "is /proc mounted?"))
+    }
+
+    /// Says what stage 1 must hand over to: it may be something else than the kernel command line asked for.
+    pub(crate) fn hand_over(&self, init: &InitPath) -> Result<(), Failure> {
+        let file = self.run.join("init");
+        let written = fs::create_dir_all(&self.run).and_then(|()| fs::write(&file, format!("{init}\n")));
+        written.map_err(|error| failed("writing", &file, &error, "is /run writable?"))
     }
 
     /// The name of the interface whose card the loader booted from. A driver may still be loading, so it is waited for.

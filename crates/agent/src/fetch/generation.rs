@@ -11,6 +11,7 @@ use boot_model::{
 };
 use nix_format::{detached::Document, signature::PublicKeys};
 
+use super::held::Held;
 use crate::{Exit, Failure, backoff::Backoff, console, http, http::HttpError};
 
 /// What the menu put on the kernel command line. Not to be trusted.
@@ -26,7 +27,7 @@ pub(super) struct Signed {
     pub(super) generation: Generation,
     pub(super) json: String,
     pub(super) signature: String,
-    init: InitPath,
+    pub(super) init: InitPath,
 }
 
 /// Why a description is not believed.
@@ -55,13 +56,14 @@ const MAX_SIGNATURE: u64 = 16 << 10;
 const TIMEOUT: Duration = Duration::from_secs(10);
 
 impl Chosen {
-    /// Gets description and signature, and does not give up before `patience` is over.
-    pub(super) fn download(&self, patience: Duration) -> Result<(String, String), Failure> {
+    /// Gets description and signature, and does not give up before `patience` is over. Of a description that is `known` already
+    /// the signature is not asked for again.
+    pub(super) fn download(&self, known: Option<&Held>, patience: Duration) -> Result<(String, String), Failure> {
         let url = format!("http://{}/generations/{}/generation.json", self.server, self.generation);
         let begun = Instant::now();
         let mut backoff = Backoff::default();
         loop {
-            let error = match Self::download_once(&url) {
+            let error = match Self::download_once(&url, known) {
                 Ok(both) => return Ok(both),
                 Err(error) => error,
             };
@@ -75,11 +77,15 @@ impl Chosen {
         }
     }
 
-    fn download_once(url: &str) -> Result<(String, String), HttpError> {
-        let json = http::get(url, MAX_JSON, TIMEOUT)?;
-        let signature = http::get(&format!("{url}.sig"), MAX_SIGNATURE, TIMEOUT)?;
+    fn download_once(url: &str, known: Option<&Held>) -> Result<(String, String), HttpError> {
         // Bytes that are no text have no good signature either: what is replaced here makes verification fail.
-        Ok((String::from_utf8_lossy(&json).into_owned(), String::from_utf8_lossy(&signature).into_owned()))
+        let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+        let json = text(http::get(url, MAX_JSON, TIMEOUT)?);
+        if let Some(known) = known.filter(|known| known.json == json) {
+            return Ok((json, known.signature.clone()));
+        }
+        let signature = http::get(&format!("{url}.sig"), MAX_SIGNATURE, TIMEOUT)?;
+        Ok((json, text(signature)))
     }
 
     fn hopeless(&self, error: &HttpError, left: Duration, patience: Duration) -> Option<Failure> {

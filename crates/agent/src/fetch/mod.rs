@@ -1,13 +1,18 @@
-//! The verb `fetch`: brings the chosen generation into the client's store.
+//! The verb `fetch`: brings the chosen generation into the client's store, by our own transfer or by a bundled Nix.
 //!
-//! Order, and why: the generation's description is verified before anything is written; Nix brings and registers the paths; the
-//! profile makes them survive garbage collection; all of it is synced; only then the receipt says that it is so.
+//! Order, and why: the generation's description is verified before anything is written; every path is synced before it has a
+//! receipt; the profile makes the generation survive garbage collection; all of it is synced; only then it is recorded that the
+//! generation is complete on this disk.
 
 mod generation;
+mod held;
+mod manifest;
 mod nix;
 mod nix_log;
-mod receipt;
+mod progress;
 mod store;
+mod stream;
+mod transfer;
 
 use std::{
     fs,
@@ -18,7 +23,15 @@ use std::{
 use boot_model::{StorePath, generation::Generation, report::Step};
 use nix_format::signature::PublicKeys;
 
-use self::{generation::Chosen, nix::Nix, receipt::Receipt, store::Store};
+use self::{
+    generation::{Chosen, Signed},
+    held::Held,
+    manifest::Manifest,
+    nix::Nix,
+    store::Store,
+    stream::Server,
+    transfer::{Transfer, plan::Names, received::Received},
+};
 use crate::{Exit, Failure, backoff::Backoff, console, machine, machine::Machine, report::Reporter};
 
 /// Options of `fetch`.
@@ -28,8 +41,17 @@ pub(crate) struct FetchOptions {
     pub(crate) root: PathBuf,
     /// How long nothing may go forward before it is given up.
     pub(crate) patience: Duration,
-    /// The Nix that is bundled in the initrd.
-    pub(crate) nix_store: PathBuf,
+    /// Who brings the closure.
+    pub(crate) via: Via,
+}
+
+/// Who brings the closure.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Via {
+    /// This program.
+    Rookery,
+    /// The Nix that is bundled in the initrd: its `nix-store`.
+    Nix(PathBuf),
 }
 
 impl FetchOptions {
@@ -38,7 +60,7 @@ impl FetchOptions {
 }
 
 /// A generation that is complete here needs the server only for news; it does not wait long for them.
-const PATIENCE_WITH_RECEIPT: Duration = Duration::from_secs(10);
+const PATIENCE_IF_COMPLETE: Duration = Duration::from_secs(10);
 /// Wrong content may be a bit flipped on the way; content that is wrong thrice is wrong on the server.
 const ATTEMPTS_AT_WRONG_CONTENT: u32 = 3;
 
@@ -62,41 +84,104 @@ fn bring(machine: &Machine, options: &FetchOptions, reporter: &Reporter) -> Resu
         machine::failed("finding", &options.root, &error, "mount the client's root file system first")
     })?;
     let store = Store::new(root);
-    let receipt = Receipt::read(&store, &chosen.generation);
-    let signed = obtain(&chosen, &keys, receipt.as_ref(), options.patience)?;
-    let wanted = signed.toplevels();
+    let held = Held::read(&store, &chosen.generation);
+    let signed = obtain(&chosen, &keys, held.as_ref(), options.patience)?;
 
     // Everything up to here only read.
-    let nix = Nix::prepare(&options.nix_store, &store, &machine.run, chosen.server, &keys)?;
-    store.ensure_database(|| nix.make_database())?;
-    if receipt.is_some_and(|receipt| receipt.json == signed.json) && nix.has_closures(&wanted) {
-        return Ok(format!("generation {} is on the disk already, nothing was fetched", chosen.generation));
-    }
-    let begun = Instant::now();
-    let brought = realise(&nix, &store, &signed.generation, &wanted, options.patience, reporter)?;
-    store.set_profile(&signed.generation)?;
-    store.sync()?;
-    Receipt { json: signed.json, signature: signed.signature }.write(&store, &chosen.generation)?;
-    Ok(format!(
-        "generation {} is on the disk: {} paths, {} brought in {}",
-        chosen.generation,
-        brought.paths,
-        console::bytes(brought.bytes),
-        console::span(begun.elapsed()),
-    ))
+    let work = Work { machine, options, reporter, store: &store, keys: &keys, chosen: &chosen, signed: &signed };
+    let done = work.complete(held.as_ref().filter(|held| held.json == signed.json))?;
+    machine.hand_over(&signed.init)?;
+    Ok(done)
 }
 
-/// The signed description: from the server; from the receipt of an earlier fetch if the server has none to give.
-fn obtain(
-    chosen: &Chosen,
-    keys: &PublicKeys,
-    receipt: Option<&Receipt>,
-    patience: Duration,
-) -> Result<generation::Signed, Failure> {
-    let from_receipt = |receipt: &Receipt| chosen.verify(receipt.json.clone(), receipt.signature.clone(), keys).ok();
-    let known = receipt.and_then(from_receipt);
-    let patience = if known.is_some() { PATIENCE_WITH_RECEIPT.min(patience) } else { patience };
-    let failure = match chosen.download(patience) {
+/// Everything that the way from a signed description to a complete generation needs.
+struct Work<'a> {
+    machine: &'a Machine,
+    options: &'a FetchOptions,
+    reporter: &'a Reporter,
+    store: &'a Store,
+    keys: &'a PublicKeys,
+    chosen: &'a Chosen,
+    signed: &'a Signed,
+}
+
+impl Work<'_> {
+    /// Makes the generation complete on the disk, and says in a sentence what was done. `held` is what is recorded of it.
+    fn complete(&self, held: Option<&Held>) -> Result<String, Failure> {
+        let generation = &self.signed.generation;
+        let known = held.and_then(|held| Manifest::held(&held.closure, generation));
+        let was_complete = known.is_some();
+        let manifest = match known {
+            Some(manifest) => manifest,
+            None => Manifest::download(&Server::new(self.chosen.server, self.options.patience, 1), generation)?,
+        };
+        let mut received = Received::open(self.store)?;
+        let begun = Instant::now();
+        let brought = match &self.options.via {
+            Via::Rookery => self.by_transfer(&manifest, &mut received)?,
+            Via::Nix(program) => self.by_nix(program, &manifest, &mut received, was_complete)?,
+        };
+        if brought.paths == 0 && was_complete {
+            return Ok(format!("generation {} is on the disk already, nothing was fetched", self.chosen.generation));
+        }
+        self.store.set_profile(generation)?;
+        self.store.sync()?;
+        let Signed { json, signature, .. } = self.signed;
+        let held = Held { json: json.clone(), signature: signature.clone(), closure: manifest.text };
+        held.write(self.store, &self.chosen.generation)?;
+        Ok(format!(
+            "generation {} is on the disk: {} paths, {} brought in {}",
+            self.chosen.generation,
+            brought.paths,
+            console::bytes(brought.bytes),
+            console::span(begun.elapsed()),
+        ))
+    }
+
+    fn by_transfer(&self, manifest: &Manifest, received: &mut Received) -> Result<Brought, Failure> {
+        let transfer = Transfer {
+            store: self.store,
+            server: self.chosen.server,
+            keys: self.keys,
+            patience: self.options.patience,
+            reporter: self.reporter,
+        };
+        Ok(transfer.run(&manifest.closure, received)?)
+    }
+
+    fn by_nix(
+        &self,
+        program: &Path,
+        manifest: &Manifest,
+        received: &mut Received,
+        was_complete: bool,
+    ) -> Result<Brought, Failure> {
+        let nix = Nix::prepare(program, self.store, &self.machine.run, self.chosen.server, self.keys)?;
+        self.store.ensure_database(|| nix.make_database())?;
+        let wanted = self.signed.toplevels();
+        if was_complete && nix.has_closures(&wanted) {
+            return Ok(Brought::default());
+        }
+        let (generation, patience) = (&self.signed.generation, self.options.patience);
+        let brought = realise(&nix, self.store, generation, &wanted, patience, self.reporter)?;
+        // Nix has checked each path and synced before it registered it; our own transfer need not look at them again.
+        self.store.sync()?;
+        let names = Names::read(self.store);
+        let paths = manifest.closure.paths().iter().filter(|info| names.has(info));
+        let receipts = paths.map(|info| (info.store_path.clone(), info.nar_hash)).collect();
+        received
+            .append(receipts)
+            .map_err(|error| machine::failed("writing receipts in", &self.store.records(), &error, "check the disk"))?;
+        Ok(brought)
+    }
+}
+
+/// The signed description: from the server; from an earlier fetch if the server has none to give.
+fn obtain(chosen: &Chosen, keys: &PublicKeys, held: Option<&Held>, patience: Duration) -> Result<Signed, Failure> {
+    let from_disk = |held: &Held| chosen.verify(held.json.clone(), held.signature.clone(), keys).ok();
+    let known = held.and_then(from_disk);
+    let patience = if known.is_some() { PATIENCE_IF_COMPLETE.min(patience) } else { patience };
+    let failure = match chosen.download(held.filter(|_| known.is_some()), patience) {
         Ok((json, signature)) => match chosen.verify(json, signature, keys) {
             Ok(signed) => return Ok(signed),
             Err(error) => Failure::from(error),
@@ -124,7 +209,7 @@ fn realise(
     patience: Duration,
     reporter: &Reporter,
 ) -> Result<Brought, Failure> {
-    let mut progress = nix_log::Display::new(generation, reporter);
+    let mut progress = nix_log::NixLog::new(generation, reporter);
     let mut backoff = Backoff::default();
     let mut wrong_content = 0;
     let mut healed = false;

@@ -1,4 +1,4 @@
-//! Drives the Nix that is bundled in the initrd. Our own transfer, when it comes, stands beside this module behind the same verb.
+//! Drives a Nix that is bundled in the initrd: the other way to bring a closure, beside our own transfer.
 
 use std::{
     fs,
@@ -13,7 +13,7 @@ use std::{
 use boot_model::StorePath;
 use nix_format::signature::PublicKeys;
 
-use super::{nix_log::Display, store::Store};
+use super::{nix_log::NixLog, store::Store};
 use crate::{Exit, Failure, console, machine::failed};
 
 /// A Nix that is ready to bring paths into one store from one server.
@@ -107,7 +107,7 @@ impl<'a> Nix<'a> {
         &self,
         toplevels: &[StorePath],
         patience: Duration,
-        progress: &mut Display<'_>,
+        progress: &mut NixLog<'_>,
     ) -> Result<(), Trouble> {
         let broken = |error: io::Error| Trouble {
             kind: TroubleKind::Program,

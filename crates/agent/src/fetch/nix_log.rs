@@ -1,30 +1,21 @@
 //! What Nix says of its progress (`--log-format internal-json`, one object per line behind `@nix `), and how a person and the
 //! server see it.
 
-use std::{
-    collections::{HashMap, VecDeque},
-    time::{Duration, Instant},
-};
+use std::collections::HashMap;
 
 use boot_model::{generation::Generation, report::Progress};
 use serde::Deserialize;
 
-use super::Brought;
-use crate::{
-    console::{self, StatusLine},
-    report::Reporter,
-};
+use super::{Brought, progress::Display};
+use crate::report::Reporter;
 
-/// Progress over all attempts, shown and reported.
-pub(super) struct Display<'a> {
-    reporter: &'a Reporter,
-    status: StatusLine,
+/// What the lines of all attempts say, shown and reported.
+pub(super) struct NixLog<'a> {
+    display: Display<'a>,
     log: Log,
     /// Before this attempt.
     earlier: Brought,
     closure_paths: u64,
-    rate: Rate,
-    reported: Option<(Instant, u64)>,
 }
 
 /// The state that the lines of one attempt add up to.
@@ -38,9 +29,6 @@ struct Log {
     expected: Brought,
     messages: Vec<String>,
 }
-
-/// Bytes over the last seconds.
-struct Rate(VecDeque<(Instant, u64)>);
 
 #[derive(Deserialize)]
 struct Line {
@@ -66,20 +54,14 @@ const RESULT_EXPECTED: u32 = 106;
 const LOUD: u8 = 1;
 /// Enough to find the cause in; Nix repeats itself.
 const MOST_MESSAGES: usize = 64;
-const RATE_WINDOW: Duration = Duration::from_secs(10);
-const REPORT_INTERVAL: Duration = Duration::from_secs(2);
-const REPORT_PERCENT: u64 = 5;
 
-impl<'a> Display<'a> {
+impl<'a> NixLog<'a> {
     pub(super) fn new(generation: &Generation, reporter: &'a Reporter) -> Self {
         Self {
-            reporter,
-            status: StatusLine::new(),
+            display: Display::new(reporter),
             log: Log::default(),
             earlier: Brought::default(),
             closure_paths: generation.closure.paths,
-            rate: Rate(VecDeque::new()),
-            reported: None,
         }
     }
 
@@ -106,24 +88,13 @@ impl<'a> Display<'a> {
 
     /// Shows and reports what there is to show, if it is time.
     pub(super) fn tick(&mut self) {
-        let progress = self.progress();
-        self.rate.add(Instant::now(), progress.bytes);
-        let (rate, paths) = (&self.rate, self.closure_paths);
-        self.status.show(|| describe(progress, rate.per_second(), paths));
-        let percent = progress.bytes.saturating_mul(100) / progress.total_bytes.max(1);
-        let due = match self.reported {
-            None => progress.total_bytes > 0,
-            Some((at, reported)) => at.elapsed() >= REPORT_INTERVAL && percent >= reported + REPORT_PERCENT,
-        };
-        if due {
-            self.reported = Some((Instant::now(), percent));
-            self.reporter.progress(progress);
-        }
+        let (progress, paths) = (self.progress(), self.closure_paths);
+        self.display.tick(progress, || format!("rookery: asking the server about {paths} paths"));
     }
 
     /// Ends the line on the console.
     pub(super) fn finish(&mut self) {
-        self.status.finish();
+        self.display.finish();
     }
 
     fn progress(&self) -> Progress {
@@ -199,40 +170,6 @@ impl Log {
     }
 }
 
-impl Rate {
-    fn add(&mut self, now: Instant, bytes: u64) {
-        self.0.push_back((now, bytes));
-        while self.0.front().is_some_and(|(at, _)| now.duration_since(*at) > RATE_WINDOW) {
-            self.0.pop_front();
-        }
-    }
-
-    fn per_second(&self) -> u64 {
-        let (Some((from, less)), Some((to, more))) = (self.0.front(), self.0.back()) else { return 0 };
-        let seconds = to.duration_since(*from).as_secs_f64();
-        if seconds < 0.1 { 0 } else { (more.saturating_sub(*less) as f64 / seconds) as u64 }
-    }
-}
-
-fn describe(progress: Progress, per_second: u64, closure_paths: u64) -> String {
-    if progress.total_bytes == 0 {
-        return format!("rookery: asking the server about {closure_paths} paths");
-    }
-    let left = progress.total_bytes.saturating_sub(progress.bytes);
-    let time = match left.checked_div(per_second) {
-        Some(seconds) => format!(", {} left", console::span(Duration::from_secs(seconds))),
-        None => String::new(),
-    };
-    format!(
-        "rookery: {} of {} paths, {} of {}, {}/s{time}",
-        progress.paths,
-        progress.total_paths,
-        console::bytes(progress.bytes),
-        console::bytes(progress.total_bytes),
-        console::bytes(per_second),
-    )
-}
-
 /// Without colour codes, and on one line.
 fn one_line(text: &str) -> String {
     let mut plain = String::new();
@@ -296,13 +233,5 @@ mod tests {
                 "nix-store: error while loading shared libraries: libfoo.so"
             ]
         );
-    }
-
-    #[test]
-    fn the_line_for_people() {
-        let progress = Progress { paths: 3, total_paths: 31, bytes: 5_000_000, total_bytes: 45_000_000 };
-        assert_eq!(describe(progress, 4_000_000, 40), "rookery: 3 of 31 paths, 5.0 MB of 45 MB, 4.0 MB/s, 10 s left");
-        let nothing = Progress { paths: 0, total_paths: 0, bytes: 0, total_bytes: 0 };
-        assert_eq!(describe(nothing, 0, 40), "rookery: asking the server about 40 paths");
     }
 }

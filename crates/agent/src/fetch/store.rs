@@ -42,6 +42,21 @@ impl Store {
         self.root.join("nix/var")
     }
 
+    /// The directory of the paths themselves.
+    pub(super) fn paths(&self) -> PathBuf {
+        self.root.join("nix/store")
+    }
+
+    /// Where paths are made, on the same file system as the store. What is in it is not whole and not missed.
+    pub(super) fn staging(&self) -> PathBuf {
+        self.paths().join(".rookery-staging")
+    }
+
+    /// The directory of what Rookery knows of this disk.
+    pub(super) fn records(&self) -> PathBuf {
+        self.state().join("rookery")
+    }
+
     /// Makes sure that there is a database which Nix can work with; `make` lets Nix make a new one.
     ///
     /// Nix makes its database in many steps, and a power cut between two of them leaves files that look right and lack tables, or
@@ -115,7 +130,8 @@ fn is_sqlite(file: &Path) -> bool {
     File::open(file).and_then(|mut file| file.read_exact(&mut magic)).is_ok() && magic == *b"SQLite format 3\0"
 }
 
-fn remove_directory(directory: &Path) -> io::Result<()> {
+/// Removes a directory with all that is in it; none is fine.
+pub(super) fn remove_directory(directory: &Path) -> io::Result<()> {
     match fs::remove_dir_all(directory) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),

@@ -5,5 +5,8 @@
 mod disk;
 mod fetch;
 mod report;
+mod room;
 mod server;
 mod support;
+mod transfer;
+mod tree;

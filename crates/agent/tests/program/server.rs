@@ -1,4 +1,4 @@
-//! A small HTTP server on loopback: files of a folder, and a place to report to. It can fail on purpose.
+//! A small HTTP server on loopback: files of a folder, whole or from a byte on, and a place to report to. It can fail on purpose.
 
 use std::{
     collections::HashMap,
@@ -24,11 +24,15 @@ pub(crate) struct Server {
 struct State {
     root: PathBuf,
     requests: Mutex<Vec<String>>,
+    /// First bytes of the answers that did not begin at 0.
+    resumed: Mutex<Vec<u64>>,
     reports: Mutex<Vec<Report>>,
     /// So many connections are still to be closed without a word.
     closing: AtomicUsize,
     /// So many answers of more than a few kilobytes are still to be cut in the middle.
     cutting: AtomicUsize,
+    /// So many requests for files are still to be answered with 503.
+    busy: AtomicUsize,
     /// Milliseconds that the answer to a report takes.
     thinking: AtomicU64,
 }
@@ -39,9 +43,11 @@ impl Server {
         let state = Arc::new(State {
             root,
             requests: Mutex::default(),
+            resumed: Mutex::default(),
             reports: Mutex::default(),
             closing: AtomicUsize::new(0),
             cutting: AtomicUsize::new(0),
+            busy: AtomicUsize::new(0),
             thinking: AtomicU64::new(0),
         });
         let server = Self { address: listener.local_addr().unwrap(), state: Arc::clone(&state) };
@@ -60,6 +66,15 @@ impl Server {
 
     pub(crate) fn cut_answers(&self, count: usize) {
         self.state.cutting.store(count, Ordering::SeqCst);
+    }
+
+    pub(crate) fn refuse_for_now(&self, count: usize) {
+        self.state.busy.store(count, Ordering::SeqCst);
+    }
+
+    /// Where answers began that did not begin at 0, since the last call.
+    pub(crate) fn resumed(&self) -> Vec<u64> {
+        std::mem::take(&mut *self.state.resumed.lock().unwrap())
     }
 
     pub(crate) fn think(&self, time: Duration) {
@@ -84,7 +99,14 @@ impl State {
         if one_of(&self.closing) {
             return;
         }
-        while let Some((method, path, body)) = request(&mut reader) {
+        while let Some(Request { method, path, from, body }) = request(&mut reader) {
+            if method != "POST" && one_of(&self.busy) {
+                let answer = b"HTTP/1.1 503 Busy\r\nContent-Length: 0\r\nRetry-After: 0\r\n\r\n";
+                if (&*stream).write_all(answer).is_err() {
+                    return;
+                }
+                continue;
+            }
             let answer = if method == "POST" {
                 std::thread::sleep(Duration::from_millis(self.thinking.load(Ordering::SeqCst)));
                 self.reports.lock().unwrap().push(serde_json::from_slice(&body).expect("a report"));
@@ -93,11 +115,24 @@ impl State {
                 self.requests.lock().unwrap().push(path.clone());
                 fs::read(self.root.join(path.trim_start_matches('/'))).ok()
             };
-            let status = if answer.is_some() { "200 OK" } else { "404 Not Found" };
-            let content = answer.unwrap_or_default();
-            let mut bytes = format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\n\r\n", content.len()).into_bytes();
+            let status = match (&answer, from) {
+                (None, _) => "404 Not Found",
+                (Some(_), 0) => "200 OK",
+                (Some(_), _) => "206 Partial Content",
+            };
+            let mut content = answer.unwrap_or_default();
+            let whole = content.len();
+            content.drain(..(from as usize).min(whole));
+            let mut head = format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\n", content.len());
+            if from > 0 {
+                self.resumed.lock().unwrap().push(from);
+                head += &format!("Content-Range: bytes {from}-{}/{whole}\r\n", whole.saturating_sub(1));
+            }
+            let mut bytes = format!("{head}\r\n").into_bytes();
             let cut = content.len() > 10_000 && one_of(&self.cutting);
-            bytes.extend(if cut { &content[..content.len() / 2] } else { &content[..] });
+            if method != "HEAD" {
+                bytes.extend(if cut { &content[..content.len() / 2] } else { &content[..] });
+            }
             if (&*stream).write_all(&bytes).is_err() || cut {
                 return;
             }
@@ -109,7 +144,15 @@ fn one_of(count: &AtomicUsize) -> bool {
     count.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |count| count.checked_sub(1)).is_ok()
 }
 
-fn request(reader: &mut BufReader<&TcpStream>) -> Option<(String, String, Vec<u8>)> {
+struct Request {
+    method: String,
+    path: String,
+    /// The first byte asked for.
+    from: u64,
+    body: Vec<u8>,
+}
+
+fn request(reader: &mut BufReader<&TcpStream>) -> Option<Request> {
     let mut line = String::new();
     reader.read_line(&mut line).ok().filter(|read| *read > 0)?;
     let mut words = line.split_whitespace();
@@ -124,5 +167,6 @@ fn request(reader: &mut BufReader<&TcpStream>) -> Option<(String, String, Vec<u8
     let length = headers.get("content-length").and_then(|length| length.parse().ok()).unwrap_or(0);
     let mut body = vec![0; length];
     reader.read_exact(&mut body).ok()?;
-    Some((method, path, body))
+    let range = headers.get("range").and_then(|range| range.strip_prefix("bytes=")?.strip_suffix('-')?.parse().ok());
+    Some(Request { method, path, from: range.unwrap_or(0), body })
 }

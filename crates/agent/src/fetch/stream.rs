@@ -1,0 +1,273 @@
+//! A file of the server as one stream of bytes, whatever happens to the connection: it goes on by Range where it was cut off.
+//!
+//! Every wait has a deadline: a connection that stands still is given up and opened again, with full jitter between attempts, and
+//! after a time in which nothing was heard from the server by any stream the whole fetch is given up. A server that is busy says
+//! when to come again (503 with Retry-After); that is a sign of life, and has a deadline of its own.
+
+use std::{
+    io::{self, Read as _},
+    sync::atomic::{AtomicBool, AtomicU64, Ordering},
+    time::{Duration, Instant},
+};
+
+use ureq::{Agent, BodyReader, http::Response};
+
+use super::FetchOptions;
+use crate::{backoff::Backoff, console};
+
+/// Why a stream ended before its end.
+#[derive(Debug, Clone, thiserror::Error)]
+pub(super) enum StreamError {
+    /// Nothing was heard for too long.
+    #[error("{url}: {cause} (tried for {})", console::span(*waited))]
+    Unreachable { url: String, cause: String, waited: Duration },
+    /// The server answers, and not with this file.
+    #[error("{url}: the server answered {status}")]
+    Status { url: String, status: u16 },
+    /// It has another length than it must have.
+    #[error("{url} has {found} bytes, not {expected}")]
+    Length { url: String, expected: u64, found: u64 },
+    /// Another part of the fetch failed; that is what is reported.
+    #[error("given up")]
+    Stopped,
+}
+
+/// The way to one server, shared by all streams.
+pub(super) struct Server {
+    agent: Agent,
+    base: String,
+    patience: Duration,
+    begun: Instant,
+    /// Milliseconds since `begun` at which something was last heard from the server: bytes, or a request to wait.
+    heard: AtomicU64,
+    /// The same, bytes only.
+    arrived: AtomicU64,
+    stopped: AtomicBool,
+}
+
+/// One file on its way.
+pub(super) struct Stream<'a> {
+    server: &'a Server,
+    url: String,
+    /// Bytes of the whole file.
+    length: u64,
+    offset: u64,
+    body: Option<BodyReader<'static>>,
+    backoff: Backoff,
+}
+
+/// An open connection on which nothing moves for so long is opened again.
+const STALL: Duration = Duration::from_secs(15);
+const CONNECT: Duration = Duration::from_secs(5);
+/// The longest that a busy server's wish is followed: what it cannot know is how long its other clients need.
+const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(30);
+/// How often a waiting stream looks whether the fetch was given up.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// How one attempt to open the file ended.
+enum Opened {
+    Body(BodyReader<'static>),
+    Busy(Option<Duration>),
+    Unreachable(String),
+}
+
+impl Server {
+    /// The server with the address `server`, given up when it is silent for `patience`. `streams` files are fetched at once.
+    pub(super) fn new(server: impl std::fmt::Display, patience: Duration, streams: usize) -> Self {
+        let agent = Agent::config_builder()
+            .timeout_connect(Some(CONNECT.min(patience)))
+            .timeout_recv_response(Some(STALL.min(patience)))
+            .timeout_per_read(Some(STALL.min(patience)))
+            .timeout_per_write(Some(STALL.min(patience)))
+            .http_status_as_error(false)
+            .max_redirects(0)
+            .max_idle_connections_per_host(streams)
+            .accept_encoding("identity")
+            .proxy(None)
+            .user_agent(concat!("rookery-agent/", env!("CARGO_PKG_VERSION")))
+            .build()
+            .into();
+        let (heard, arrived) = (AtomicU64::new(0), AtomicU64::new(0));
+        let base = format!("http://{server}/");
+        Self { agent, base, patience, begun: Instant::now(), heard, arrived, stopped: AtomicBool::new(false) }
+    }
+
+    /// Begins a file of `length` bytes; nothing is asked before it is read.
+    pub(super) fn stream(&self, path: &str, length: u64) -> Stream<'_> {
+        let url = format!("{}{path}", self.base);
+        Stream { server: self, url, length, offset: 0, body: None, backoff: Backoff::default() }
+    }
+
+    /// How long a file is that the server may have; `None` if it has not, or does not say so at once.
+    pub(super) fn length_of(&self, path: &str) -> Option<u64> {
+        let response = self.agent.head(format!("{}{path}", self.base)).call().ok()?;
+        if response.status() != 200 {
+            return None;
+        }
+        response.headers().get("content-length")?.to_str().ok()?.parse().ok()
+    }
+
+    /// Ends all streams.
+    pub(super) fn stop(&self) {
+        self.stopped.store(true, Ordering::Relaxed);
+    }
+
+    /// Was it ended?
+    pub(super) fn is_stopped(&self) -> bool {
+        self.stopped.load(Ordering::Relaxed)
+    }
+
+    fn note(&self, clock: &AtomicU64) {
+        clock.store(self.begun.elapsed().as_millis() as u64, Ordering::Relaxed);
+    }
+
+    /// How long ago that was.
+    fn since(&self, clock: &AtomicU64) -> Duration {
+        self.begun.elapsed().saturating_sub(Duration::from_millis(clock.load(Ordering::Relaxed)))
+    }
+
+    /// How long it may still be waited for the server.
+    fn left(&self) -> Duration {
+        let silent = self.patience.saturating_sub(self.since(&self.heard));
+        silent.min(self.patience.max(FetchOptions::PATIENCE).saturating_sub(self.since(&self.arrived)))
+    }
+
+    /// Waits, unless the fetch is given up meanwhile.
+    pub(super) fn sleep(&self, delay: Duration) -> Result<(), StreamError> {
+        let until = Instant::now() + delay;
+        loop {
+            if self.is_stopped() {
+                return Err(StreamError::Stopped);
+            }
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Ok(());
+            }
+            std::thread::sleep(left.min(LOOK));
+        }
+    }
+}
+
+impl Stream<'_> {
+    /// Reads some bytes; none at the end of the file.
+    pub(super) fn read(&mut self, buffer: &mut [u8]) -> Result<usize, StreamError> {
+        loop {
+            if self.server.is_stopped() {
+                return Err(StreamError::Stopped);
+            }
+            if self.offset == self.length {
+                self.end();
+                return Ok(0);
+            }
+            let Some(body) = &mut self.body else {
+                self.open()?;
+                continue;
+            };
+            let cause = match body.read(buffer) {
+                Ok(0) => format!("the connection ended after {} of {} bytes", self.offset, self.length),
+                Ok(read) if read as u64 > self.length - self.offset => return Err(self.wrong_length(None)),
+                Ok(read) => {
+                    self.offset += read as u64;
+                    self.server.note(&self.server.heard);
+                    self.server.note(&self.server.arrived);
+                    self.backoff.reset();
+                    return Ok(read);
+                }
+                Err(error) => error.to_string(),
+            };
+            self.body = None;
+            self.wait(cause, None)?;
+        }
+    }
+
+    /// Reads the file as a whole into memory.
+    pub(super) fn read_all(mut self) -> Result<Vec<u8>, StreamError> {
+        let mut bytes = vec![0; usize::try_from(self.length).unwrap_or_default()];
+        let mut filled = 0;
+        while filled < bytes.len() {
+            match self.read(&mut bytes[filled..])? {
+                0 => break,
+                read => filled += read,
+            }
+        }
+        self.end();
+        Ok(bytes)
+    }
+
+    /// Takes the end of the answer, so that the connection serves the next request.
+    fn end(&mut self) {
+        if let Some(mut body) = self.body.take() {
+            let _ = body.read(&mut [0]);
+        }
+    }
+
+    fn open(&mut self) -> Result<(), StreamError> {
+        match self.request()? {
+            Opened::Body(body) => {
+                self.body = Some(body);
+                self.server.note(&self.server.heard);
+                Ok(())
+            }
+            Opened::Busy(after) => {
+                self.server.note(&self.server.heard);
+                self.wait("the server is busy".to_owned(), after)
+            }
+            Opened::Unreachable(cause) => self.wait(cause, None),
+        }
+    }
+
+    fn request(&self) -> Result<Opened, StreamError> {
+        let mut request = self.server.agent.get(&self.url);
+        if self.offset > 0 {
+            request = request.header("Range", format!("bytes={}-", self.offset));
+        }
+        let response = match request.call() {
+            Ok(response) => response,
+            Err(error) => return Ok(Opened::Unreachable(error.to_string())),
+        };
+        let status = response.status().as_u16();
+        match status {
+            200 | 206 => self.accept(response),
+            429 | 503 => Ok(Opened::Busy(retry_after(&response))),
+            500.. => Ok(Opened::Unreachable(format!("the server answered {status}"))),
+            _ => Err(StreamError::Status { url: self.url.clone(), status }),
+        }
+    }
+
+    /// Checks that the answer is what is missing of the file, and takes what is not.
+    fn accept(&self, response: Response<ureq::Body>) -> Result<Opened, StreamError> {
+        let from = if response.status() == 206 { self.offset } else { 0 };
+        let length = response.body().content_length();
+        if let Some(length) = length.filter(|length| from + length != self.length) {
+            return Err(self.wrong_length(Some(from + length)));
+        }
+        let mut body = response.into_body().into_reader();
+        // A server that does not know ranges sends all of it again.
+        match io::copy(&mut body.by_ref().take(self.offset - from), &mut io::sink()) {
+            Ok(skipped) if skipped == self.offset - from => Ok(Opened::Body(body)),
+            Ok(_) => Ok(Opened::Unreachable("the connection ended early".to_owned())),
+            Err(error) => Ok(Opened::Unreachable(error.to_string())),
+        }
+    }
+
+    fn wrong_length(&self, found: Option<u64>) -> StreamError {
+        let found = found.unwrap_or(self.length + 1);
+        StreamError::Length { url: self.url.clone(), expected: self.length, found }
+    }
+
+    /// Waits before the next attempt, or gives up.
+    fn wait(&mut self, cause: String, at_least: Option<Duration>) -> Result<(), StreamError> {
+        let left = self.server.left();
+        if left.is_zero() {
+            return Err(StreamError::Unreachable { url: self.url.clone(), cause, waited: self.server.patience });
+        }
+        let delay = self.backoff.next_delay(crate::backoff::random());
+        let delay = delay + at_least.unwrap_or_default().min(LONGEST_RETRY_AFTER);
+        self.server.sleep(delay.min(left))
+    }
+}
+
+/// In seconds; the form with a date would need a clock that is right.
+fn retry_after(response: &Response<ureq::Body>) -> Option<Duration> {
+    response.headers().get("retry-after")?.to_str().ok()?.trim().parse().ok().map(Duration::from_secs)
+}
