@@ -5,7 +5,7 @@ use std::str::FromStr;
 use thiserror::Error;
 
 use crate::text::serde_as_text;
-use crate::{GenerationRef, generation::InitPath};
+use crate::{EraseConsent, GenerationRef, generation::InitPath};
 
 /// One parameter of the kernel: printable ASCII, blanks only between double quotes (the kernel's own quoting,
 /// lib/cmdline.c), and none of the names that Rookery sets itself.
@@ -35,12 +35,18 @@ pub struct TooLong {
     pub length: usize,
 }
 
-const OURS: [&str; 6] = ["init", "initrd", "BOOTIF", "BOOT_IMAGE", "rookery.server", "rookery.generation"];
+const OURS: [&str; 7] =
+    ["init", "initrd", "BOOTIF", "BOOT_IMAGE", "rookery.server", "rookery.generation", EraseConsent::PARAMETER];
 
 impl KernelParameter {
     /// The parameter as it stands on the command line.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// One of those that only Rookery sets; whoever makes it answers for its being one word.
+    pub(crate) fn ours(text: String) -> Self {
+        Self(text.into())
     }
 }
 

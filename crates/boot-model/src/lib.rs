@@ -4,6 +4,7 @@
 //! a path, a URL and a menu; a [`KernelParameter`] is safe on a kernel command line. There is no I/O here and no clock.
 
 mod command_line;
+mod consent;
 mod digest;
 mod generation_id;
 mod label;
@@ -16,10 +17,12 @@ mod timestamp;
 
 pub mod event;
 pub mod generation;
+pub mod intent;
 pub mod report;
 
 pub use command_line::{CommandLine, InvalidParameter, KernelParameter, TooLong};
 pub use digest::{InvalidDigest, Sha256Digest};
+pub use consent::{DiskSerial, EraseConsent, InvalidConsent, Nonce};
 pub use generation_id::{GenerationId, GenerationRef, InvalidGenerationId};
 pub use label::{InvalidLabel, Label};
 pub use mac::{InvalidMac, MacAddr};
