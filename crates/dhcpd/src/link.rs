@@ -5,7 +5,7 @@ use std::mem;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use boot_model::MacAddr;
-use nix::sys::socket::{AddressFamily, LinkAddr, SockFlag, SockType, getsockname};
+use nix::sys::socket::{AddressFamily, SockFlag, SockType};
 
 /// What a frame carries; the numbers are Ethernet's.
 #[derive(Debug, Clone, Copy)]
@@ -44,7 +44,18 @@ impl LinkSocket {
 
     /// The interface's own hardware address, if it is Ethernet's. For a receiver.
     pub(crate) fn mac(&self) -> io::Result<Option<MacAddr>> {
-        Ok(getsockname::<LinkAddr>(self.fd.as_raw_fd())?.addr().map(MacAddr::new))
+        let mut own = address(0, Protocol::Arp, MacAddr::new([0; 6]));
+        let mut length = mem::size_of_val(&own) as libc::socklen_t;
+        // SAFETY: address and length live until the call returns, and the length is the address's. nix refuses the answer, which
+        // is two bytes shorter than the type: it ends with the hardware address.
+        #[allow(unsafe_code)]
+        let named = unsafe { libc::getsockname(self.fd.as_raw_fd(), (&raw mut own).cast(), &raw mut length) };
+        if named < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        let [a, b, c, d, e, f, ..] = own.sll_addr;
+        let ethernet = own.sll_hatype == libc::ARPHRD_ETHER && own.sll_halen == 6;
+        Ok(ethernet.then_some(MacAddr::new([a, b, c, d, e, f])))
     }
 
     /// Sends one packet in a frame to this address, or says why not; it never waits.
