@@ -116,3 +116,85 @@ fn sighup_gives_a_host_its_address() {
     // The server says nothing when it has read the hosts; until then it renews the old address.
     while client.next_of(&["renew", "bound"], RENEW) != "10.77.0.20" {}
 }
+
+#[test]
+fn an_address_that_somebody_uses_is_not_given() {
+    if skipped() {
+        return;
+    }
+    let mut room = Room::new("q");
+    room.add_squatter(WISHED);
+    room.start_server();
+    let mut client = Client::udhcpc(&room, &["-r", WISHED]);
+    assert_ne!(client.next("bound"), WISHED);
+}
+
+/// What a PXE client sends in these tests.
+fn rom(message: u8, architecture: u16, rest: &[u8]) -> Vec<u8> {
+    let mut packet = vec![0; 240];
+    packet[..8].copy_from_slice(&[1, 1, 6, 0, 1, 2, 3, 4]);
+    packet[10] = 0x80;
+    packet[28..34].copy_from_slice(&[0x52, 0x54, 0, 0x77, 0, 1]);
+    packet[236..].copy_from_slice(&[99, 130, 83, 99]);
+    packet.extend([53, 1, message, 93, 2]);
+    packet.extend(architecture.to_be_bytes());
+    packet.extend(b"\x3c\x09PXEClient");
+    packet.extend(rest);
+    packet.push(255);
+    packet
+}
+
+/// Replies to a ROM until `enough`.
+fn replies(socket: &std::net::UdpSocket, enough: impl Fn(&[Vec<u8>]) -> bool) -> Vec<Vec<u8>> {
+    socket.set_read_timeout(Some(std::time::Duration::from_secs(60))).unwrap();
+    let mut replies = Vec::new();
+    while !enough(&replies) {
+        let mut buffer = [0; 1500];
+        let (length, from) = socket.recv_from(&mut buffer).expect("the replies come");
+        assert_eq!(from.ip(), std::net::Ipv4Addr::new(10, 77, 0, 1));
+        replies.push(buffer[..length].to_vec());
+    }
+    replies
+}
+
+#[test]
+fn beside_dnsmasq_on_one_machine() {
+    if skipped() {
+        return;
+    }
+    let mut room = Room::new("p");
+    room.configure("pools = [\"10.77.0.100-10.77.0.199\"]", "mode = \"proxy\"");
+    room.publish_something();
+    room.start_server();
+    // The other one finds the port shared, whichever came first.
+    room.start_dnsmasq();
+
+    // An offer of an address and one of a file, for the firmware to put together.
+    let (offers, ack) = room.in_client_namespace(|| {
+        let socket = std::net::UdpSocket::bind("0.0.0.0:68").unwrap();
+        socket.set_broadcast(true).unwrap();
+        nix::sys::socket::setsockopt(&socket, nix::sys::socket::sockopt::BindToDevice, &"card".into()).unwrap();
+        let everybody = ("255.255.255.255", 67);
+        socket.send_to(&rom(1, 0, &[]), everybody).unwrap();
+        let offers = replies(&socket, |replies| replies.len() == 2);
+        // UEFI then asks port 4011, from the address that it was given.
+        room::ip(&["addr", "add", "10.77.0.42/24", "dev", "card"]);
+        let mut request = rom(3, 7, &[]);
+        request[12..16].copy_from_slice(&[10, 77, 0, 42]);
+        socket.send_to(&request, ("10.77.0.1", 4011)).unwrap();
+        (offers, replies(&socket, |replies| replies.len() == 1).remove(0))
+    });
+    let given = |reply: &Vec<u8>| reply[16..20] != [0; 4];
+    let file = |reply: &[u8]| String::from_utf8_lossy(&reply[108..236]).trim_end_matches('\0').to_owned();
+    let (address, proxy): (Vec<_>, Vec<_>) = offers.iter().partition(|reply| given(reply));
+    assert_eq!((address.len(), proxy.len()), (1, 1));
+    assert_eq!((file(address[0]), file(proxy[0])), (String::new(), "lpxelinux.0".to_owned()));
+    assert_eq!((file(&ack), ack[242]), ("grubx64.efi".to_owned(), 5));
+
+    // Obtaining and renewing stay between dnsmasq and its client: the unicast does not get lost on us.
+    room.change_client_mac("52:54:00:77:00:02");
+    let mut client = Client::udhcpc(&room, &[]);
+    let address = client.next("bound");
+    client.signal(RENEW);
+    assert_eq!(client.next("renew"), address);
+}

@@ -1,5 +1,8 @@
 //! A server and a client that share a cable.
 
+#[path = "../../../generations/tests/common/mod.rs"]
+mod published;
+
 use std::fs::{self, File, OpenOptions};
 use std::io::{BufRead, BufReader};
 use std::os::unix::fs::PermissionsExt;
@@ -28,8 +31,8 @@ pub(crate) fn missing() -> Option<String> {
         return Some("network namespaces need root".to_owned());
     }
     let absent = |program: &&str| Command::new(program).arg("--help").stdin(Stdio::null()).output().is_err();
-    let program = ["ip", "udhcpc", "dhclient"].into_iter().find(absent)?;
-    Some(format!("{program} is not installed (Debian: iproute2, udhcpc, isc-dhcp-client)"))
+    let program = ["ip", "udhcpc", "dhclient", "dnsmasq"].into_iter().find(absent)?;
+    Some(format!("{program} is not installed (Debian: iproute2, udhcpc, isc-dhcp-client, dnsmasq-base)"))
 }
 
 /// Two namespaces, a veth pair, a state directory; all gone when dropped.
@@ -37,13 +40,14 @@ pub(crate) struct Room {
     name: String,
     directory: TempDir,
     server: Option<Child>,
+    others: Vec<Child>,
 }
 
 impl Room {
     /// `tag` tells rooms of one process apart.
     pub(crate) fn new(tag: &str) -> Self {
         let name = format!("dhcp{}{tag}", std::process::id());
-        let room = Self { name, directory: TempDir::new().unwrap(), server: None };
+        let room = Self { name, directory: TempDir::new().unwrap(), server: None, others: Vec::new() };
         let (server, client) = (room.server_namespace(), room.client_namespace());
         ip(&["netns", "add", &server]);
         ip(&["netns", "add", &client]);
@@ -61,6 +65,63 @@ impl Room {
         fs::create_dir(room.path("state")).unwrap();
         fs::write(room.path("rookery.toml"), config).unwrap();
         room
+    }
+
+    /// Replaces a line of the configuration, before the server is started.
+    pub(crate) fn configure(&self, line: &str, by: &str) {
+        let file = self.path("rookery.toml");
+        let text = fs::read_to_string(&file).unwrap();
+        assert!(text.contains(line));
+        fs::write(&file, text.replace(line, by)).unwrap();
+    }
+
+    /// A generation of the role `lab`, and loaders for BIOS and UEFI.
+    pub(crate) fn publish_something(&self) {
+        let layout = generations::Layout::new(self.path("state"));
+        published::set_default(&layout, &published::publish(&layout, 1, 'a'));
+        fs::create_dir_all(layout.loaders()).unwrap();
+        fs::write(layout.loaders_table(), r#"{"bios":"lpxelinux.0","uefi-x64":"grubx64.efi"}"#).unwrap();
+    }
+
+    /// A machine with this address and a MAC address of its own, beside the client.
+    pub(crate) fn add_squatter(&self, address: &str) {
+        let client = self.client_namespace();
+        ip(&["-n", &client, "link", "add", "name", "squatter", "link", "card", "type", "macvlan", "mode", "bridge"]);
+        ip(&["-n", &client, "link", "set", "squatter", "up"]);
+        ip(&["-n", &client, "addr", "add", &format!("{address}/24"), "dev", "squatter"]);
+    }
+
+    /// Another DHCP server beside ours, on the same machine, which says nothing about booting.
+    pub(crate) fn start_dnsmasq(&mut self) {
+        let child = Command::new("ip")
+            .args([
+                "netns",
+                "exec",
+                &self.server_namespace(),
+                "dnsmasq",
+                "--keep-in-foreground",
+                "--conf-file=/dev/null",
+            ])
+            .args(["--user=root", "--port=0", "--bind-dynamic", "--interface=lan", "--no-ping", "--log-dhcp"])
+            .args(["--dhcp-range=10.77.0.20,10.77.0.90,255.255.255.0,3600", "--dhcp-authoritative", "--pid-file="])
+            .arg(format!("--dhcp-leasefile={}", self.path("dnsmasq.leases").display()))
+            .arg(format!("--log-facility={}", self.path("dnsmasq.log").display()))
+            .spawn()
+            .unwrap();
+        self.others.push(child);
+        self.wait_for_text("dnsmasq.log", "sockets bound exclusively to interface lan");
+    }
+
+    /// Makes the client's namespace hear what comes for it, as a firmware without an address would.
+    pub(crate) fn in_client_namespace<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
+        let namespace = File::open(format!("/run/netns/{}", self.client_namespace())).unwrap();
+        thread::scope(|scope| {
+            let inside = scope.spawn(|| {
+                nix::sched::setns(namespace, nix::sched::CloneFlags::CLONE_NEWNET).unwrap();
+                work()
+            });
+            inside.join().unwrap()
+        })
     }
 
     /// Returns when the server has said that it is ready.
@@ -185,7 +246,7 @@ impl Room {
 
 impl Drop for Room {
     fn drop(&mut self) {
-        if let Some(server) = &mut self.server {
+        for server in self.server.iter_mut().chain(&mut self.others) {
             let _ = server.kill();
             let _ = server.wait();
         }
@@ -292,7 +353,8 @@ fn told(room: &Room, name: &str) -> (PathBuf, Receiver<String>) {
     (fifo, lines)
 }
 
-fn ip(arguments: &[&str]) {
+/// `ip` in the namespace of the thread that calls.
+pub(crate) fn ip(arguments: &[&str]) {
     let status = Command::new("ip").args(arguments).status().unwrap();
     assert!(status.success(), "ip {}", arguments.join(" "));
 }
