@@ -5,6 +5,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
 use crate::process::{Process, run};
 use crate::{Error, Lab, Result, Workspace};
 
@@ -34,6 +37,7 @@ pub(super) struct Container {
     nspawn: Process,
     /// The process id, here, of its process 1.
     leader: String,
+    powered_off: bool,
 }
 
 impl Container {
@@ -45,7 +49,7 @@ impl Container {
         command.env("SYSTEMD_NSPAWN_UNIFIED_HIERARCHY", "1");
         let nspawn = Process::start(lab.log(), "nspawn", &mut command)?;
         let leader = lab.poll("the container's process 1", PATIENCE, || Ok(leader_below(nspawn.id())))?;
-        let container = Self { nspawn, leader };
+        let container = Self { nspawn, leader, powered_off: false };
         lab.poll("the container's systemd", PATIENCE, || {
             // Exits with failure while it says "starting".
             let state = container.command("systemctl", &["is-system-running"]).output();
@@ -75,16 +79,30 @@ impl Container {
         names.iter().map(value).collect()
     }
 
-    pub(super) fn power_off(mut self) -> Result<()> {
+    pub(super) fn power_off(&mut self) -> Result<()> {
         // It may say "Connection reset by peer": the one that was asked is gone.
         let _ = self.run("systemctl", &["poweroff"]);
-        self.nspawn.wait(PATIENCE).map(drop)
+        self.nspawn.wait(PATIENCE)?;
+        self.powered_off = true;
+        Ok(())
     }
 
     fn command(&self, program: &str, arguments: &[&str]) -> Command {
         let mut command = Command::new("nsenter");
         command.args(["-t", &self.leader, "-a", "--", program]).args(arguments);
         command
+    }
+}
+
+/// Process 1 takes its container with it; without this, a nspawn that is killed leaves the container running.
+impl Drop for Container {
+    fn drop(&mut self) {
+        if let Ok(leader) = self.leader.parse()
+            && !self.powered_off
+        {
+            // It may have ended by itself.
+            let _ = kill(Pid::from_raw(leader), Signal::SIGKILL);
+        }
     }
 }
 

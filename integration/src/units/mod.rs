@@ -44,7 +44,8 @@ const PACKAGES: [&str; 6] = ["systemd", "systemd-sysv", "dbus", "iproute2", "pro
 
 /// Where the reader of the README would be: in the checkout, with everything built.
 const CHECKOUT: &str = "root/rookery";
-const PROGRAMS: [&str; 5] = ["rookery", "rookery-dhcpd", "rookery-tftpd", "rookery-menu-generator", "rookery-nar-cache"];
+const PROGRAMS: [&str; 5] =
+    ["rookery", "rookery-dhcpd", "rookery-tftpd", "rookery-menu-generator", "rookery-nar-cache"];
 
 /// Follows the README to a served room, looks at what runs then, reloads and stops it.
 pub fn check(lab: &Lab, workspace: &Workspace) -> Result<()> {
@@ -54,14 +55,14 @@ pub fn check(lab: &Lab, workspace: &Workspace) -> Result<()> {
     let packages = [&PACKAGES[..], &chapter.packages()].concat();
     run(Command::new("cp").args(["-a", "--reflink=auto"]).arg(debian(workspace, &packages)?).arg(&root))?;
     fill_checkout(workspace, &root.join(CHECKOUT))?;
-    let container = Container::boot(lab, &root)?;
+    let mut container = Container::boot(lab, &root)?;
     let outcome = check_room(&container, &root, &chapter);
     // What the services said is in the container's journal, and the container is about to go. Before the first unit was
     // installed, journalctl fails.
     let journal = container.run("journalctl", &["--no-pager", "--boot", "--unit=rookery-*"]).unwrap_or_default();
     journal.lines().for_each(|line| lab.log().note("journal", line));
-    outcome?;
-    container.power_off()
+    let ended = container.power_off();
+    outcome.and(ended)
 }
 
 fn check_room(container: &Container, root: &Path, chapter: &Chapter) -> Result<()> {
@@ -134,7 +135,8 @@ fn configuration(root: &Path) -> PathBuf {
 
 /// `systemd-analyze verify` reports an unknown key with success; so nothing at all may be printed.
 fn expect_silence(container: &Container) -> Result<()> {
-    let verify = "systemd-analyze verify /etc/systemd/system/rookery-*.service /etc/systemd/system/rookery-*.socket 2>&1; true";
+    let verify =
+        "systemd-analyze verify /etc/systemd/system/rookery-*.service /etc/systemd/system/rookery-*.socket 2>&1; true";
     let said = container.run("sh", &["-c", verify])?;
     expect(said.is_empty(), || format!("systemd-analyze verify says: {said}"))
 }
@@ -164,7 +166,8 @@ fn check_running(container: &Container, unit: &Unit) -> Result<()> {
 /// Menus come out of both servers: the sockets were handed over, and each may read what another one wrote.
 fn check_served(container: &Container) -> Result<()> {
     for url in [format!("http://{ADDRESS}:8080/boot.ipxe"), format!("tftp://{ADDRESS}/pxelinux.cfg/default")] {
-        let text = container.run_in_network("curl", &["--silent", "--show-error", "--fail", "--max-time", "60", &url])?;
+        let text =
+            container.run_in_network("curl", &["--silent", "--show-error", "--fail", "--max-time", "60", &url])?;
         expect(text.contains("NixOS 26.05"), || format!("{url} is {text:?}"))?;
     }
     Ok(())
