@@ -30,9 +30,9 @@ pub enum ReadError {
         longest: u64,
     },
     /// A string is followed by other bytes than zeros.
-    #[error("the padding before byte {offset} of the archive is not zero")]
+    #[error("at byte {offset} of the archive stands padding that is not zero")]
     Padding {
-        /// Where the padding ends, or the piece of it that was looked at.
+        /// Where that byte stands.
         offset: u64,
     },
     /// An entry's name is empty, `.`, `..`, or has a slash or a NUL.

@@ -230,11 +230,12 @@ impl NarReader {
         Ok(())
     }
 
+    /// Checks bytes that were the last ones taken.
     fn check_padding(&self, zeros: &[u8]) -> Result<(), ReadError> {
-        if zeros.iter().any(|&byte| byte != 0) {
-            return Err(ReadError::Padding { offset: self.offset });
+        match zeros.iter().position(|&byte| byte != 0) {
+            Some(place) => Err(ReadError::Padding { offset: self.offset - (zeros.len() - place) as u64 }),
+            None => Ok(()),
         }
-        Ok(())
     }
 
     fn unexpected(&self, expected: Expected) -> ReadError {
