@@ -75,20 +75,26 @@ enum Tree {
     Directory(BTreeMap<Vec<u8>, Tree>),
 }
 
+/// A directory that is being read, and the name of its entry that is.
+#[derive(Default)]
+struct Open {
+    entries: BTreeMap<Vec<u8>, Tree>,
+    entry: Vec<u8>,
+}
+
 fn read<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Result<Tree, ReadError> {
     let mut reader = NarReader::new();
-    // Open directories, each with the name of the entry that is being read.
-    let mut open: Vec<(BTreeMap<Vec<u8>, Tree>, Vec<u8>)> = Vec::new();
+    let mut open: Vec<Open> = Vec::new();
     let (mut file, mut root) = (None, None);
     for mut piece in pieces {
         while let Some(event) = reader.next(&mut piece)? {
             let node = match event {
                 Event::Directory => {
-                    open.push((BTreeMap::new(), Vec::new()));
+                    open.push(Open::default());
                     continue;
                 }
                 Event::Entry(name) => {
-                    open.last_mut().expect("an entry is in a directory").1 = name.to_vec();
+                    open.last_mut().expect("an entry is in a directory").entry = name.to_vec();
                     continue;
                 }
                 Event::File { executable, size } => {
@@ -106,10 +112,10 @@ fn read<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Result<Tree, ReadErro
                     Tree::File { executable, contents }
                 }
                 Event::Symlink(target) => Tree::Symlink(target.to_vec()),
-                Event::EndOfDirectory => Tree::Directory(open.pop().expect("a directory ends that began").0),
+                Event::EndOfDirectory => Tree::Directory(open.pop().expect("a directory ends that began").entries),
             };
             match open.last_mut() {
-                Some((entries, name)) => assert_eq!(entries.insert(std::mem::take(name), node), None),
+                Some(Open { entries, entry }) => assert_eq!(entries.insert(std::mem::take(entry), node), None),
                 None => assert_eq!(root.replace(node), None),
             }
         }

@@ -16,6 +16,8 @@ use crate::base32;
 
 /// Characters of a hash part.
 const HASH: usize = 32;
+/// With 1500 renames, one lookup in twenty is made in vain.
+const BEGINNINGS: u32 = 15;
 /// What is read at a time where contents pass through.
 const CHUNK: usize = 256 << 10;
 
@@ -26,6 +28,9 @@ pub struct Renames {
     old: Vec<[u8; HASH]>,
     /// The new hash of each old one.
     new: Vec<[u8; HASH]>,
+    /// One bit for each beginning that an old hash has; empty without renames. Long runs of base32, as in a file of
+    /// checksums, would else be looked up at every byte.
+    beginnings: Vec<u64>,
 }
 
 impl Renames {
@@ -43,8 +48,13 @@ impl Renames {
         let bytes = |hash: StoreHash| -> [u8; HASH] {
             hash.as_str().as_bytes().try_into().expect("a hash part has 32 characters, checked when it was read")
         };
-        let (old, new) = sorted.into_iter().map(|(old, new)| (bytes(old), bytes(new))).unzip();
-        Ok(Self { old, new })
+        let (old, new): (Vec<_>, _) = sorted.into_iter().map(|(old, new)| (bytes(old), bytes(new))).unzip();
+        let mut beginnings = vec![0; if old.is_empty() { 0 } else { 1 << (BEGINNINGS - 6) }];
+        for hash in &old {
+            let beginning = beginning(hash);
+            beginnings[beginning / 64] |= 1 << (beginning % 64);
+        }
+        Ok(Self { old, new, beginnings })
     }
 
     /// Makes a table of paths (old, new).
@@ -92,21 +102,37 @@ impl Renames {
                 at += unknown + foreign + 1;
                 continue;
             }
-            match self.old.binary_search_by(|old| old[..].cmp(window)) {
-                Ok(found) => {
-                    window.copy_from_slice(&self.new[found]);
+            match self.place(window) {
+                Some(place) => {
+                    window.copy_from_slice(&self.new[place]);
                     at += HASH;
                 }
-                Err(_) => at += 1,
+                None => at += 1,
             }
         }
         at
+    }
+
+    /// Which of the old hashes this is.
+    fn place(&self, window: &[u8]) -> Option<usize> {
+        let beginning = beginning(window);
+        if self.beginnings.get(beginning / 64).is_none_or(|bits| bits >> (beginning % 64) & 1 == 0) {
+            return None;
+        }
+        self.old.binary_search_by(|old| old[..].cmp(window)).ok()
     }
 
     /// Passes contents through with their hashes renamed; holds 256 KiB.
     pub fn reading<R: Read>(&self, contents: R) -> Renamed<'_, R> {
         Renamed { renames: self, contents, buffer: vec![0; CHUNK], done: 0, settled: 0, filled: 0 }
     }
+}
+
+/// A number of [`BEGINNINGS`] bits for the first characters of a hash.
+fn beginning(hash: &[u8]) -> usize {
+    let first = hash.first_chunk().copied().map_or(0, u32::from_le_bytes);
+    // Multiplying mixes all four characters into the highest bits.
+    (first.wrapping_mul(0x9e37_79b1) >> (u32::BITS - BEGINNINGS)) as usize
 }
 
 /// Contents with renamed hashes; see [`Renames::reading`].
