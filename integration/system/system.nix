@@ -10,7 +10,8 @@
 , tools # file: packages that are needed while building
 , agent # a static rookery-agent
 , keys # public keys, in Nix's format, one a line
-, payload # directory: programs and libraries for the initrd
+, payload # directory: programs and libraries for the initrd, Nix among them or not
+, via # who brings the system in stage 1: "rookery" (the agent itself), "nix" (the agent drives that of the payload), "squashfs" (a peer)
 , bootstrap # directory with a static busybox called "busybox"
 , generation # what the toplevel is called by: "1"
 , osVersion # for nixos-version and the label
@@ -41,16 +42,17 @@ let
 
   # `system::packages` wrote them: what apt was asked for, and a list in which each stands behind what it refers to.
   inherit ((fromJSON (readFile packages)).list) kernel system;
-  tool = unpackedSet (fromJSON (readFile tools)).list.packages;
+  tool = unpackedSet (fromJSON (readFile tools)).list.packages { };
 
   debFile = p: source (unsafeDiscardStringContext (clean (baseNameOf p.file))) p.file;
-  unpackedSet = list:
+  unpackedSet = list: shrink:
     let
       set = listToAttrs (map (p: { inherit (p) name; value = one p; }) list);
-      one = p: build (clean "${p.name}-${p.version}") "deb" { deb = debFile p; deps = map (name: set.${name}) p.deps; } // { inherit p; };
+      env = p: { deb = debFile p; deps = map (name: set.${name}) p.deps; } // shrink.${p.name} or { };
+      one = p: build (clean "${p.name}-${p.version}") "deb" (env p) // { inherit p; };
     in
     set;
-  client = unpackedSet system;
+  client = unpackedSet system { libicu72 = { shrink = source "icu-data.sh" ./build/icu-data.sh; inherit ld; }; };
 
   # A command line that runs a program of a package at build time, as `argv0`.
   command = set: name: program: argv0: libraries:
@@ -66,6 +68,7 @@ let
   depmod = command tool "kmod" "bin/kmod" "depmod" [ ];
   cpio = command tool "cpio" "bin/cpio" "cpio" [ ];
   zstd = command tool "zstd" "usr/bin/zstd" "zstd" [ ];
+  ld = command tool "binutils-x86-64-linux-gnu" "usr/bin/x86_64-linux-gnu-ld.bfd" "ld" [ ];
 
   # ---- the parts of a system
 
@@ -97,15 +100,16 @@ let
   archive = source "archive.sh" ./build/archive.sh;
   initrdPayload = build "initrd-payload" "payload" { inherit archive cpio zstd; payload = source "payload" payload; };
   initrd = build "initrd-linux-${release}" "initrd" {
-    inherit archive cpio zstd depmod select linux busybox;
+    inherit archive cpio zstd depmod select linux busybox via;
     version = release;
     payload = initrdPayload;
-    modules = initrdModules;
+    modules = initrdModules + (if via == "squashfs" then " loop squashfs overlay" else "");
     agent = rookeryAgent;
     keys = source "trusted-public-keys" keys;
     layout = source "layout.json" ./layout.json;
     stage1 = source "stage-1.sh" ./boot/stage-1.sh;
     udhcpc = source "udhcpc.sh" ./boot/udhcpc.sh;
+    squashfs = source "squashfs.sh" ./boot/squashfs.sh;
   };
 
   # ---- the toplevel, and its specialisation

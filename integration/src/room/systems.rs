@@ -4,7 +4,7 @@ use std::process::Command;
 use std::sync::{Mutex, PoisonError};
 
 use crate::process::run;
-use crate::system::{Difference, GenerationKind, Inputs, Toplevel, Work, build};
+use crate::system::{Difference, GenerationKind, Inputs, Toplevel, Via, Work, build};
 use crate::{Error, Result, Workspace};
 
 /// The two generations that clients boot, and the site's key that their initrds trust.
@@ -25,12 +25,17 @@ const KEY_NAME: &str = "rookery-lab-1";
 impl Systems {
     /// Builds both, or finds them built: they stay in the target directory, with the packages that they were made of.
     pub fn build(workspace: &Workspace) -> Result<Self> {
+        Self::build_for(workspace, Via::Rookery)
+    }
+
+    /// As [`Systems::build`], with initrds that fetch by these means.
+    pub fn build_for(workspace: &Workspace, via: Via) -> Result<Self> {
         // Tests that run side by side want the same systems at the same time.
         static BUILDING: Mutex<()> = Mutex::new(());
         let _one_at_a_time = BUILDING.lock().unwrap_or_else(PoisonError::into_inner);
         let work = Work::at(&workspace.logs("systems"))?;
         let (key, public_key) = key_pair(&workspace.logs("keys"), KEY_NAME)?;
-        let inputs = Inputs { agent: workspace.agent()?, keys: Some(public_key) };
+        let inputs = Inputs { agent: workspace.agent()?, keys: Some(public_key), via };
         let first = build(&work, GenerationKind::Released, &inputs)?;
         let second = build(&work, GenerationKind::Updated, &inputs)?;
         Ok(Self { work, key, first, second })
@@ -50,6 +55,18 @@ impl Systems {
     /// The secret half of the key that the initrds trust; it does not take building them.
     pub fn secret_key(workspace: &Workspace) -> Result<PathBuf> {
         key_pair(&workspace.logs("keys"), KEY_NAME).map(|(secret, _)| secret)
+    }
+
+    /// Generation 1's specialisation: another toplevel with the same kernel and initrd.
+    pub fn first_debug(&self) -> Result<String> {
+        let link = self.work.on_host(&self.first.path)?.join("specialisation/debug");
+        let target = fs::read_link(&link).map_err(Error::io(format!("reading the link {}", link.display())))?;
+        Ok(target.display().to_string())
+    }
+
+    /// The public half, as the clients' initrds hold it.
+    pub fn public_key(&self) -> PathBuf {
+        self.key.with_extension("public")
     }
 
     /// The root of the store that holds them.

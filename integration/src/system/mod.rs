@@ -111,6 +111,30 @@ pub struct Inputs {
     pub agent: PathBuf,
     /// The public keys that the client trusts, in Nix's format, one a line; without, it trusts nobody.
     pub keys: Option<PathBuf>,
+    /// What fetches in stage 1.
+    pub via: Via,
+}
+
+/// What brings the system to the client in stage 1, and so which flavour of initrd it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Via {
+    /// The agent's own transfer.
+    Rookery,
+    /// A Nix of the initrd, which the agent drives.
+    Nix,
+    /// Neither: an image of the whole system is downloaded into memory. What `bench boot` compares with.
+    Squashfs,
+}
+
+impl Via {
+    /// As the agent's option `--via` has it, which does not know the last one.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Rookery => "rookery",
+            Self::Nix => "nix",
+            Self::Squashfs => "squashfs",
+        }
+    }
 }
 
 /// A built system.
@@ -152,7 +176,8 @@ pub fn build(work: &Work, kind: GenerationKind, inputs: &Inputs) -> Result<Tople
             ("tools", tools_file.as_os_str()),
             ("agent", absolute(&inputs.agent)?.as_os_str()),
             ("keys", absolute(inputs.keys.as_ref().unwrap_or(&no_keys))?.as_os_str()),
-            ("payload", newer.payload().as_os_str()),
+            ("payload", newer.payload(inputs.via).as_os_str()),
+            ("via", inputs.via.word().as_ref()),
             ("bootstrap", bootstrap::obtain(work, &tools)?.as_os_str()),
             ("generation", kind.number().to_string().as_ref()),
             ("osVersion", os_version.as_ref()),

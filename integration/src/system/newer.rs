@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::apt::{Apt, Source};
-use super::{Work, write_atomically};
+use super::{Via, Work, write_atomically};
 use crate::process::run;
 use crate::{Error, Result};
 
@@ -16,12 +16,13 @@ pub struct NewerNix {
     directory: PathBuf,
 }
 
-/// Programs of the initrd: where they come from, where they go.
-const PROGRAMS: [(&str, &str); 3] =
-    [("usr/bin/nix", "bin/nix"), ("usr/sbin/mke2fs", "sbin/mke2fs"), ("usr/sbin/e2fsck", "sbin/e2fsck")];
-/// Names that these programs look at to know what they are asked for.
-const ALIASES: [(&str, &str); 4] =
-    [("bin/nix-store", "nix"), ("bin/nix-env", "nix"), ("sbin/mkfs.ext4", "mke2fs"), ("sbin/fsck.ext4", "e2fsck")];
+/// A program of the initrd: where it comes from, where it goes, and names that it looks at to know what it is asked for.
+type Program = (&'static str, &'static str, &'static [&'static str]);
+const MAKE: Program = ("usr/sbin/mke2fs", "sbin/mke2fs", &["sbin/mkfs.ext4"]);
+const CHECK: Program = ("usr/sbin/e2fsck", "sbin/e2fsck", &["sbin/fsck.ext4"]);
+const NIX: Program = ("usr/bin/nix", "bin/nix", &["bin/nix-store", "bin/nix-env"]);
+const PAYLOADS: [(Via, &[Program]); 3] =
+    [(Via::Rookery, &[MAKE, CHECK]), (Via::Nix, &[MAKE, CHECK, NIX]), (Via::Squashfs, &[MAKE, CHECK])];
 const TOOLS: [&str; 9] = [
     "nix",
     "nix-build",
@@ -47,7 +48,8 @@ impl NewerNix {
         let words = super::list("packages.txt")?.words("payload").to_vec();
         let newer = Self { directory: work.path("newer-nix") };
         let mark = newer.directory.join("complete");
-        if fs::read_to_string(&mark).is_ok_and(|kept| kept == words.join(" ")) {
+        let made_of = format!("{} {PAYLOADS:?}", words.join(" "));
+        if fs::read_to_string(&mark).is_ok_and(|kept| kept == made_of) {
             return Ok(newer);
         }
         if newer.directory.exists() {
@@ -55,8 +57,8 @@ impl NewerNix {
         }
         newer.unpack(work, &words)?;
         newer.write_wrappers()?;
-        newer.collect_payload()?;
-        write_atomically(&mark, words.join(" ").as_bytes())?;
+        PAYLOADS.iter().try_for_each(|(via, programs)| newer.collect_payload(*via, programs))?;
+        write_atomically(&mark, made_of.as_bytes())?;
         Ok(newer)
     }
 
@@ -66,9 +68,10 @@ impl NewerNix {
         self.directory.join("bin").join(name)
     }
 
-    /// What the initrd carries of it: Nix, mke2fs, e2fsck, their libraries and ld.so, laid out so that they run as they are.
-    pub fn payload(&self) -> PathBuf {
-        self.directory.join("payload")
+    /// What an initrd carries of it: mke2fs, e2fsck and, if that is what fetches, Nix, their libraries and ld.so, laid out so that
+    /// they run as they are.
+    pub(super) fn payload(&self, via: Via) -> PathBuf {
+        self.directory.join(format!("payload-{}", via.word()))
     }
 
     /// Where it lies, programs in `bin`.
@@ -120,15 +123,15 @@ impl NewerNix {
         )
     }
 
-    fn collect_payload(&self) -> Result<()> {
-        let (root, payload) = (self.root(), self.payload());
+    fn collect_payload(&self, via: Via, programs: &[Program]) -> Result<()> {
+        let (root, payload) = (self.root(), self.payload(via));
         let loader = root.join("usr/lib64/ld-linux-x86-64.so.2");
         for directory in ["bin", "sbin", "etc", "lib64", LIBRARIES] {
             make_directory(&payload.join(directory))?;
         }
         copy(&loader, &payload.join("lib64/ld-linux-x86-64.so.2"))?;
         copy(&root.join("etc/mke2fs.conf"), &payload.join("etc/mke2fs.conf"))?;
-        for (from, to) in PROGRAMS {
+        for (from, to, aliases) in programs {
             let program = root.join(from);
             copy(&program, &payload.join(to))?;
             let path = root.join("usr").join(LIBRARIES);
@@ -137,9 +140,11 @@ impl NewerNix {
                 let file_name = library.file_name().unwrap_or_default();
                 copy(&library, &payload.join(LIBRARIES).join(file_name))?;
             }
-        }
-        for (alias, program) in ALIASES {
-            symlink(program, payload.join(alias)).map_err(Error::io(format!("linking {alias}")))?;
+            for alias in *aliases {
+                // Beside each other in one directory.
+                let target = Path::new(to).file_name().unwrap_or_default();
+                symlink(target, payload.join(alias)).map_err(Error::io(format!("linking {alias}")))?;
+            }
         }
         Ok(())
     }

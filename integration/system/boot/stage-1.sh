@@ -179,14 +179,17 @@ mount_filesystems() {
   mount -t ext4 -o noatime "$device" $root/nix || fail_reported mount "cannot mount $device on /nix"
 }
 
+# The agent says what to hand over to: what was chosen, or, without a server, what this disk has.
 fetch() {
-  rookery-agent fetch --root $root || fail "the generation could not be brought to this disk (the reason stands above)"
+  rookery-agent fetch --root $root --via "$via" ||
+    fail "the generation could not be brought to this disk (the reason stands above)"
+  if [ -s /run/rookery/init ]; then init=$(cat /run/rookery/init); fi
 }
 
 check_init() {
   case $init in
   /nix/store/*) ;;
-  *) fail_reported activate "the kernel command line has no init=/nix/store/...: the menu entry is broken" ;;
+  *) fail_reported activate "there is no init=/nix/store/... to hand over to: the menu entry is broken" ;;
   esac
   [ -e "$root$init" ] || fail_reported activate "$init is not on the disk, although it was fetched"
 }
@@ -208,6 +211,9 @@ hand_over() {
   for directory in dev sys run proc; do $busybox mount --move /$directory $root/$directory; done
   exec $busybox switch_root $root "$init"
 }
+
+via=$(cat /etc/rookery/via)
+if [ "$via" = squashfs ]; then . /etc/rookery/squashfs.sh; fi
 
 mount_kernel_filesystems
 read_command_line

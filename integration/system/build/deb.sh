@@ -10,5 +10,6 @@ esac
 ar p "$deb" "$member" | $unpack -c | tar x -C $out --no-same-permissions
 chmod -R u+w $out
 for unread in doc man locale lintian info bug; do rm -rf $out/usr/share/$unread; done
+if [ -n "${shrink:-}" ]; then . $shrink; fi
 mkdir -p $out/nix-support
 echo $deps > $out/nix-support/depends

@@ -17,7 +17,7 @@ find $certificates/usr/share/ca-certificates -name '*.crt' | sort | xargs cat > 
 
 cp -rf $skeleton/. $etc/
 chmod -R u+w $etc
-sed -i "s,@agent@,$agent/bin/rookery-agent," $etc/systemd/system/rookery-report.service
+sed -i "s,@agent@,$agent/bin/rookery-agent," $etc/systemd/system/rookery-report.service $etc/systemd/system/rookery-register.service
 enable() { # TARGET UNIT [TEMPLATE]: what `systemctl enable` does
   mkdir -p $etc/systemd/system/$1.wants
   if [ -e $etc/systemd/system/$2 ]; then file=../$2; else file=/lib/systemd/system/${3:-$2}; fi
@@ -27,6 +27,7 @@ enable getty.target getty@tty1.service getty@.service
 enable multi-user.target systemd-networkd.service
 enable sockets.target systemd-networkd.socket
 enable network-online.target systemd-networkd-wait-online.service
+enable multi-user.target rookery-register.service
 enable multi-user.target rookery-report.service
 ln -s /lib/systemd/system/multi-user.target $etc/systemd/system/default.target
 (cd $etc; find . ! -type d | sort) > $out/manifest

@@ -5,7 +5,7 @@ ln -s ../bin tree/usr/bin
 ln -s ../sbin tree/usr/sbin
 cp $busybox tree/bin/busybox
 $busybox --list | while read -r applet; do
-  # Nix and e2fsprogs bring these, and better ones
+  # the payload brings these, and better ones
   case $applet in busybox | mke2fs | mkfs.ext2) continue ;; esac
   ln -s busybox tree/bin/$applet
 done
@@ -16,6 +16,8 @@ cp $udhcpc tree/etc/udhcpc.sh
 chmod 755 tree/init tree/etc/udhcpc.sh
 cp $layout tree/etc/rookery/layout.json
 cp $keys tree/etc/rookery/trusted-public-keys
+echo $via > tree/etc/rookery/via
+if [ $via = squashfs ]; then cp $squashfs tree/etc/rookery/squashfs.sh; fi
 
 from=$linux/lib/modules/$version
 to=tree/lib/modules/$version

@@ -1,5 +1,5 @@
-# Builder: the part of the initrd that is the same for every generation: Nix, mke2fs and e2fsck, their libraries and their ld.so,
-# where that ld.so looks for them by itself. Nothing is patched.
+# Builder: the part of the initrd that is the same for every generation: mke2fs and e2fsck, in one flavour Nix too, their libraries and
+# their ld.so, where that ld.so looks for them by itself. Nothing is patched.
 . $archive
 cp -r $payload tree
 chmod -R u+w tree
