@@ -4,18 +4,23 @@
 //! until the client's FLUSH (or FUA) has been answered; [`Disk::cut`] then keeps a random part of the volatile sectors, as
 //! a disk does whose cache loses its power.
 
+mod device;
 mod protocol;
 mod server;
 mod volatile;
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+pub use device::BlockDevice;
 
 use server::Server;
 use volatile::Volatile;
 
 use crate::dice::Dice;
+use crate::process::run;
 use crate::{Error, Result};
 
 /// A disk that clients reach at [`Disk::socket`]. Dropping it ends the server.
@@ -23,6 +28,7 @@ use crate::{Error, Result};
 pub struct Disk {
     shared: Arc<Mutex<Volatile>>,
     socket: PathBuf,
+    cache: PathBuf,
     platter: PathBuf,
     _server: Server,
 }
@@ -41,18 +47,42 @@ pub struct Counts {
 impl Disk {
     /// Makes an empty disk of `size` bytes (a multiple of 512): all zeros, files sparse, in `dir`.
     pub fn create(dir: &Path, name: &str, size: u64) -> Result<Self> {
-        let platter = dir.join(format!("{name}.platter"));
+        let (cache, platter) = (dir.join(format!("{name}.cache")), dir.join(format!("{name}.platter")));
         let file = |path: &Path| {
             let doing = format!("creating the disk {}", path.display());
             let file = File::options().read(true).write(true).create_new(true).open(path);
             let file = file.and_then(|file| file.set_len(size).map(|()| file));
             file.map_err(Error::io(doing))
         };
-        let shared =
-            Arc::new(Mutex::new(Volatile::new(file(&dir.join(format!("{name}.cache")))?, file(&platter)?, size)));
-        let socket = dir.join(format!("{name}.nbd"));
+        let volatile = Volatile::new(file(&cache)?, file(&platter)?, size);
+        Self::serve(volatile, cache, platter, dir.join(format!("{name}.nbd")))
+    }
+
+    /// Another disk, which is what this one would be had its power been cut now; this one goes on, for whoever still uses it. Of the
+    /// sectors written and not flushed, `percent` of 100 survive, chosen by the dice. Returns how many were kept and lost, too.
+    pub fn survivor(&self, dir: &Path, name: &str, dice: &mut Dice, percent: f64) -> Result<(Self, u64, u64)> {
+        let (cache, platter) = (dir.join(format!("{name}.cache")), dir.join(format!("{name}.platter")));
+        let open = |path: &Path| {
+            let doing = format!("opening the disk {}", path.display());
+            File::options().read(true).write(true).open(path).map_err(Error::io(doing))
+        };
+        let disk = self.lock(); // nothing is written meanwhile
+        for copy in [&cache, &platter] {
+            run(Command::new("cp").arg("--sparse=always").args([&self.platter, copy]))?;
+        }
+        let (new_cache, new_platter) = (open(&cache)?, open(&platter)?);
+        let survived = disk.survive(dice, percent, [&new_cache, &new_platter]);
+        let (kept, lost) = survived.map_err(Error::io("copying what survives a power cut"))?;
+        let volatile = Volatile::new(new_cache, new_platter, disk.size());
+        drop(disk);
+        let disk = Self::serve(volatile, cache, platter, dir.join(format!("{name}.nbd")))?;
+        Ok((disk, kept, lost))
+    }
+
+    fn serve(volatile: Volatile, cache: PathBuf, platter: PathBuf, socket: PathBuf) -> Result<Self> {
+        let shared = Arc::new(Mutex::new(volatile));
         let server = Server::start(&socket, Arc::clone(&shared))?;
-        Ok(Self { shared, socket, platter, _server: server })
+        Ok(Self { shared, socket, cache, platter, _server: server })
     }
 
     /// Where QEMU connects.
@@ -81,6 +111,11 @@ impl Disk {
         self.lock().fingerprint().map_err(Error::io("reading a disk"))
     }
 
+    /// In bytes.
+    pub fn size(&self) -> u64 {
+        self.lock().size()
+    }
+
     /// What was asked of it so far.
     pub fn counts(&self) -> Counts {
         self.lock().counts()
@@ -88,5 +123,14 @@ impl Disk {
 
     fn lock(&self) -> MutexGuard<'_, Volatile> {
         self.shared.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        // A lab of a hundred disks in memory can't keep them all. What can't be removed goes with the scratch directory.
+        for file in [&self.cache, &self.platter, &self.socket] {
+            let _ = fs::remove_file(file);
+        }
     }
 }

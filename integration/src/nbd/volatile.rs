@@ -97,6 +97,22 @@ impl Volatile {
         Ok((kept, lost))
     }
 
+    /// Makes two files what cache and platter would be after a cut now, and leaves this disk as it is. Both must hold what the platter
+    /// has already. Returns how many sectors were kept and lost.
+    pub(super) fn survive(&self, dice: &mut Dice, percent: f64, files: [&File; 2]) -> io::Result<(u64, u64)> {
+        let (mut kept, mut lost) = (0, 0);
+        for sector in self.dirty_sectors(0..self.size.div_ceil(SECTOR)) {
+            if dice.hits(percent) {
+                kept += 1;
+                let range = sector * SECTOR..(sector + 1) * SECTOR;
+                files.into_iter().try_for_each(|file| copy(&self.cache, file, range.clone()))?;
+            } else {
+                lost += 1;
+            }
+        }
+        Ok((kept, lost))
+    }
+
     pub(super) fn fingerprint(&self) -> io::Result<[u8; 32]> {
         use sha2::Digest as _;
         let mut hash = sha2::Sha256::new();
@@ -219,6 +235,24 @@ mod tests {
         assert_eq!(kept + lost, 64);
         assert!(kept > 0 && lost > 0);
         assert_eq!(content(&mut disk).iter().filter(|&&byte| byte == 1).count() as u64, kept * 512);
+    }
+
+    #[test]
+    fn a_survivor_is_what_a_cut_would_leave_and_the_disk_goes_on() {
+        let mut disk = disk();
+        disk.write(0, &[1; 512]).unwrap();
+        disk.flush().unwrap();
+        disk.write(0, &[2; 64 * 512]).unwrap();
+        let files = [(); 2].map(|()| tempfile::tempfile().unwrap());
+        for file in &files {
+            file.set_len(SIZE).unwrap();
+            copy(&disk.platter, file, 0..SIZE).unwrap();
+        }
+        let counted = disk.survive(&mut Dice::new(9), 50.0, [&files[0], &files[1]]).unwrap();
+        assert_eq!(content(&mut disk)[..64 * 512], [2; 64 * 512]);
+        assert_eq!(disk.cut(&mut Dice::new(9), 50.0).unwrap(), counted);
+        let [cache, platter] = files;
+        assert_eq!(content(&mut Volatile::new(cache, platter, SIZE)), content(&mut disk));
     }
 
     proptest! {
