@@ -162,6 +162,9 @@ pub struct NarCache {
     /// Connections at once; more wait to be accepted.
     #[serde(deserialize_with = "within::<_, _, 1, 65_535>")]
     pub max_connections: u16,
+    /// Clients that are sent packs, bundles and boot files of more than 256 KiB at once; more wait for their turn.
+    #[serde(deserialize_with = "within::<_, _, 1, 65_535>")]
+    pub bulk_clients: u16,
 }
 
 impl Default for Publish {
@@ -188,7 +191,7 @@ impl Default for Tftpd {
 
 impl Default for NarCache {
     fn default() -> Self {
-        Self { port: 8080, max_connections: 1024 }
+        Self { port: 8080, max_connections: 1024, bulk_clients: 8 }
     }
 }
 

@@ -2,9 +2,9 @@
 
 use std::fmt;
 use std::fs::{File, Metadata};
-use std::io::{self, Read, Seek, SeekFrom};
+use std::io;
 use std::ops::Range;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use boot_model::event::Content;
@@ -13,6 +13,7 @@ use hyper::body::Bytes;
 use service::confined::{OpenError, Root};
 
 use crate::refusal::Refusal;
+use crate::span::Span;
 
 /// A file that stays what it is until the response ends: files in the state directory are replaced by rename, never written over.
 #[derive(Debug)]
@@ -30,11 +31,13 @@ pub(crate) struct Blob {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct ETag(String);
 
-/// The bytes of a range of a file, in chunks. It reads the file's own position, so it is the file's only user.
+/// What a response carries of a file.
 #[derive(Debug)]
-pub(crate) struct Reader {
-    file: File,
-    left: u64,
+pub(crate) enum Payload {
+    /// Few bytes, in memory.
+    Bytes(Bytes),
+    /// Many, which the kernel takes from the file itself.
+    Span(Span),
 }
 
 impl Blob {
@@ -54,12 +57,32 @@ impl Blob {
         Err(Refusal::Missing(served.candidates.clone()))
     }
 
-    /// Reads this range of it, which must lie within its length.
-    pub(crate) fn read(mut self, range: Range<u64>) -> io::Result<Reader> {
-        if range.start > 0 {
-            self.file.seek(SeekFrom::Start(range.start))?;
+    /// This range of it, which must lie within its length, ready to be sent. It blocks.
+    pub(crate) fn payload(self, range: Range<u64>) -> io::Result<Payload> {
+        let len = range.end - range.start;
+        if len <= IN_MEMORY {
+            let mut bytes = vec![0; len as usize];
+            // A file that is shorter than it was is an error, never an end: a client must not take half a menu for a whole one.
+            self.file.read_exact_at(&mut bytes, range.start)?;
+            return Ok(Payload::Bytes(bytes.into()));
         }
-        Ok(Reader { file: self.file, left: range.end - range.start })
+        Span::new(self.file, range).warm().map(Payload::Span)
+    }
+}
+
+impl Default for Payload {
+    fn default() -> Self {
+        Self::Bytes(Bytes::new())
+    }
+}
+
+impl Payload {
+    /// Its bytes.
+    pub(crate) fn len(&self) -> u64 {
+        match self {
+            Self::Bytes(bytes) => bytes.len() as u64,
+            Self::Span(span) => span.left(),
+        }
     }
 }
 
@@ -100,25 +123,6 @@ impl fmt::Display for ETag {
     }
 }
 
-impl Reader {
-    /// Bytes that are still to be read.
-    pub(crate) const fn left(&self) -> u64 {
-        self.left
-    }
-
-    /// The next bytes, at most [`CHUNK`]; empty at the end. A file that is shorter than it was is an error, never an end: a client
-    /// must not take half a kernel for a whole one. It blocks.
-    pub(crate) fn chunk(&mut self) -> io::Result<Bytes> {
-        let wanted = self.left.min(CHUNK);
-        let mut bytes = Vec::with_capacity(wanted as usize);
-        if (&self.file).take(wanted).read_to_end(&mut bytes)? as u64 != wanted {
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        }
-        self.left -= wanted;
-        Ok(bytes.into())
-    }
-}
-
-/// Large enough that the hop to a blocking thread costs little beside the copy, small enough that a room of stuck clients
-/// holds `max-connections` times this in memory and no more.
-const CHUNK: u64 = 256 * 1024;
+/// Up to here one read and one packet or a few are cheaper than a place of its own on the connection. The manifest of a small
+/// closure still fits.
+const IN_MEMORY: u64 = 64 * 1024;

@@ -1,15 +1,21 @@
-//! A response's body: read in chunks away from the reactor, counted as the network takes it.
+//! A response's body: bytes in memory or windows of a file, counted as the network takes them.
 
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use hyper::body::{Buf, Bytes, Frame, SizeHint};
+use tokio::sync::oneshot;
 use tokio::task::{JoinHandle, spawn_blocking};
+use tokio::time::{Instant, Sleep, sleep};
 
-use crate::blob::Reader;
+use crate::blob::Payload;
 use crate::delivery::Delivery;
+use crate::line::{Slot, Turn};
+use crate::span::Span;
+use crate::wire::{Lane, Stand};
 
 /// The body of every response.
 #[derive(Debug)]
@@ -21,33 +27,98 @@ pub(crate) struct Body {
 /// A piece of a body. Hyper advances it by what the socket took, and so the delivery knows how far it came.
 #[derive(Debug)]
 pub(crate) struct Piece {
-    bytes: Bytes,
+    content: PieceContent,
     delivery: Arc<Delivery>,
 }
 
 #[derive(Debug)]
+enum PieceContent {
+    Bytes(Bytes),
+    Stand(Stand),
+}
+
+#[derive(Debug)]
 enum State {
-    /// These bytes, then what the reader still has.
-    Ready(Bytes, Option<Reader>),
-    Reading(JoinHandle<io::Result<(Bytes, Reader)>>),
+    Bytes(Bytes),
+    Span(Span, Lane),
+    /// Not its client's turn yet.
+    Waiting(Box<Waiting>),
+    /// The next window is not in memory: a thread that may wait for the disk reads it.
+    Warming(JoinHandle<io::Result<Span>>, Lane),
     Ended,
 }
 
+/// What waits for its turn gets a little now and then: UEFI gives up after 5 s without a byte (EDK2's
+/// `HTTP_BOOT_RESPONSE_TIMEOUT`), the agent after 15, GRUB after 30, Nix after 300.
+#[derive(Debug)]
+struct Waiting {
+    span: Span,
+    lane: Lane,
+    turn: oneshot::Receiver<Slot>,
+    next: Pin<Box<Sleep>>,
+}
+
+impl Waiting {
+    /// How often it gets something, and how many bytes: 300 clients take 5 Mbit/s.
+    const INTERVAL: Duration = Duration::from_secs(2);
+    const MORSEL: usize = 4096;
+}
+
 impl Body {
-    /// Sends `first` and then the rest from `reader`.
-    pub(crate) fn new(first: Bytes, reader: Option<Reader>, delivery: Arc<Delivery>) -> Self {
-        let reader = reader.filter(|reader| reader.left() > 0);
-        let state = if first.is_empty() && reader.is_none() { State::Ended } else { State::Ready(first, reader) };
+    /// Sends `payload` over the connection that `lane` belongs to, when its turn has come.
+    pub(crate) fn new(payload: Payload, lane: Lane, turn: Option<Turn>, delivery: Arc<Delivery>) -> Self {
+        let state = match payload {
+            Payload::Bytes(bytes) if bytes.is_empty() => State::Ended,
+            Payload::Bytes(bytes) => State::Bytes(bytes),
+            Payload::Span(span) => match turn {
+                Some(Turn::Later(turn)) => {
+                    let next = Box::pin(sleep(Waiting::INTERVAL));
+                    State::Waiting(Box::new(Waiting { span, lane, turn, next }))
+                }
+                Some(Turn::Now(slot)) => {
+                    delivery.begins(slot);
+                    State::Span(span, lane)
+                }
+                None => State::Span(span, lane),
+            },
+        };
         Self { state, delivery }
     }
 
-    fn piece(&mut self, bytes: Bytes, reader: Option<Reader>) -> Poll<Option<io::Result<Frame<Piece>>>> {
-        // The next chunk is read only when this one has gone: one chunk a client is in memory.
-        self.state = match reader.filter(|reader| reader.left() > 0) {
-            Some(reader) => State::Ready(Bytes::new(), Some(reader)),
-            None => State::Ended,
-        };
-        Poll::Ready(Some(Ok(Frame::data(Piece { bytes, delivery: Arc::clone(&self.delivery) }))))
+    /// A body of these bytes.
+    pub(crate) fn of(bytes: impl Into<Bytes>, delivery: Arc<Delivery>) -> Self {
+        Self::new(Payload::Bytes(bytes.into()), Lane::default(), None, delivery)
+    }
+
+    /// The next window follows only when this one has gone: one a client is on its way.
+    fn window(&mut self, mut span: Span, lane: Lane) -> Poll<Option<io::Result<Frame<Piece>>>> {
+        let stand = lane.push(span.take(Span::WINDOW));
+        if span.left() > 0 {
+            self.state = State::Span(span, lane);
+        }
+        self.piece(PieceContent::Stand(stand))
+    }
+
+    /// What keeps a client that waits from giving up.
+    fn morsel(
+        &mut self,
+        mut waiting: Box<Waiting>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<io::Result<Frame<Piece>>>> {
+        if waiting.next.as_mut().poll(context).is_pending() {
+            self.state = State::Waiting(waiting);
+            return Poll::Pending;
+        }
+        let stand = waiting.lane.push(waiting.span.take(Waiting::MORSEL));
+        if waiting.span.left() > 0 {
+            waiting.next.as_mut().reset(Instant::now() + Waiting::INTERVAL);
+            self.state = State::Waiting(waiting);
+        }
+        self.piece(PieceContent::Stand(stand))
+    }
+
+    fn piece(&self, content: PieceContent) -> Poll<Option<io::Result<Frame<Piece>>>> {
+        Poll::Ready(Some(Ok(Frame::data(Piece { content, delivery: Arc::clone(&self.delivery) }))))
     }
 }
 
@@ -61,19 +132,27 @@ impl hyper::body::Body for Body {
     ) -> Poll<Option<Result<Frame<Piece>, io::Error>>> {
         loop {
             match std::mem::replace(&mut self.state, State::Ended) {
-                State::Ready(bytes, reader) if !bytes.is_empty() => return self.piece(bytes, reader),
-                State::Ready(_, Some(mut reader)) => {
-                    self.state = State::Reading(spawn_blocking(move || reader.chunk().map(|bytes| (bytes, reader))));
+                State::Bytes(bytes) => return self.piece(PieceContent::Bytes(bytes)),
+                State::Span(span, lane) if !span.is_warm() => {
+                    self.state = State::Warming(spawn_blocking(move || span.warm()), lane);
                 }
-                State::Reading(mut read) => {
+                State::Span(span, lane) => return self.window(span, lane),
+                State::Waiting(mut waiting) => match Pin::new(&mut waiting.turn).poll(context) {
+                    Poll::Ready(slot) => {
+                        self.delivery.begins(slot.map_err(io::Error::other)?);
+                        self.state = State::Span(waiting.span, waiting.lane);
+                    }
+                    Poll::Pending => return self.morsel(waiting, context),
+                },
+                State::Warming(mut read, lane) => {
                     let Poll::Ready(read) = Pin::new(&mut read).poll(context) else {
-                        self.state = State::Reading(read);
+                        self.state = State::Warming(read, lane);
                         return Poll::Pending;
                     };
-                    let (bytes, reader) = read.map_err(io::Error::other).flatten()?;
-                    return self.piece(bytes, Some(reader));
+                    // Not asked again whether it is warm: where memory is short that might never end.
+                    return self.window(read.map_err(io::Error::other).flatten()?, lane);
                 }
-                State::Ready(_, None) | State::Ended => return Poll::Ready(None),
+                State::Ended => return Poll::Ready(None),
             }
         }
     }
@@ -84,10 +163,10 @@ impl hyper::body::Body for Body {
 
     fn size_hint(&self) -> SizeHint {
         match &self.state {
-            State::Ready(bytes, reader) => {
-                SizeHint::with_exact(bytes.len() as u64 + reader.as_ref().map_or(0, Reader::left))
-            }
-            State::Reading(_) => SizeHint::default(),
+            State::Bytes(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            State::Span(span, _) => SizeHint::with_exact(span.left()),
+            State::Waiting(waiting) => SizeHint::with_exact(waiting.span.left()),
+            State::Warming(..) => SizeHint::default(),
             State::Ended => SizeHint::with_exact(0),
         }
     }
@@ -95,15 +174,24 @@ impl hyper::body::Body for Body {
 
 impl Buf for Piece {
     fn remaining(&self) -> usize {
-        self.bytes.len()
+        match &self.content {
+            PieceContent::Bytes(bytes) => bytes.len(),
+            PieceContent::Stand(stand) => stand.left(),
+        }
     }
 
     fn chunk(&self) -> &[u8] {
-        &self.bytes
+        match &self.content {
+            PieceContent::Bytes(bytes) => bytes,
+            PieceContent::Stand(stand) => stand.as_slice(),
+        }
     }
 
     fn advance(&mut self, count: usize) {
-        self.bytes.advance(count);
+        match &mut self.content {
+            PieceContent::Bytes(bytes) => bytes.advance(count),
+            PieceContent::Stand(stand) => stand.advance(count),
+        }
         self.delivery.took(count);
     }
 }

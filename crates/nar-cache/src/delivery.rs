@@ -1,14 +1,15 @@
 //! A response on its way, and the event that it leaves when it has ended.
 
 use std::net::Ipv4Addr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use boot_model::event::{Content, Event, EventKind};
 use boot_model::{MacAddr, Timestamp};
 
 use crate::desk::Desk;
+use crate::line::Slot;
 
 /// Shared by a body and by each piece of it that waits for the network; when the last of them goes, the response was sent or
 /// cut, and the event is written.
@@ -26,11 +27,22 @@ pub(crate) struct Delivery {
     pub(crate) expected: u64,
     /// Bytes of it that the network took.
     pub(crate) sent: AtomicU64,
+    /// Its turn, once it has come, which ends with it; what is small needs none.
+    pub(crate) slot: OnceLock<Slot>,
 }
 
 impl Delivery {
+    /// Its turn has come.
+    pub(crate) fn begins(&self, slot: Slot) {
+        // It comes once; a second slot would be given back at once.
+        let _ = self.slot.set(slot);
+    }
+
     pub(crate) fn took(&self, bytes: usize) {
         self.sent.fetch_add(bytes as u64, Ordering::Relaxed);
+        if let Some(slot) = self.slot.get() {
+            slot.moved(bytes);
+        }
     }
 }
 

@@ -2,12 +2,13 @@
 
 use std::net::Ipv4Addr;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use boot_model::MacAddr;
+use boot_model::event::Content;
 use generations::{Layout, Served, ServedNames};
-use hyper::body::{Bytes, Incoming};
+use hyper::body::Incoming;
 use hyper::http::request::Parts;
 use hyper::{Method, Request, Response};
 use service::EventWriter;
@@ -16,15 +17,17 @@ use tokio::sync::watch;
 use tokio::task::spawn_blocking;
 use tracing::debug;
 
-use crate::blob::{Blob, ETag, Reader};
+use crate::blob::{Blob, ETag, Payload};
 use crate::body::Body;
 use crate::leases::Leases;
+use crate::line::Line;
 use crate::name;
 use crate::rate::Rate;
 use crate::refusal::Refusal;
 use crate::reply::{Reply, Sent};
 use crate::report;
 use crate::selection::Selection;
+use crate::wire::Lane;
 
 /// What all requests share.
 #[derive(Debug)]
@@ -33,6 +36,7 @@ pub struct Desk {
     addresses: Vec<Ipv4Addr>,
     names: watch::Receiver<Arc<ServedNames>>,
     leases: Leases,
+    line: Arc<Line>,
     pub(crate) events: EventWriter,
     pub(crate) error_events: Rate,
     pub(crate) reports: Rate,
@@ -69,22 +73,28 @@ pub(crate) struct Ends {
     pub(crate) server: Ipv4Addr,
 }
 
-/// A file found for a request, opened, its first bytes read.
+/// A file found for a request, opened, and what of it is sent.
 #[derive(Debug)]
 pub(crate) struct Found {
     pub(crate) served: Served,
     pub(crate) len: u64,
     pub(crate) etag: ETag,
     pub(crate) selection: Selection,
-    pub(crate) first: Bytes,
-    pub(crate) rest: Option<Reader>,
+    /// `None` to HEAD, and to who has it already.
+    pub(crate) payload: Option<Payload>,
 }
 
 impl Desk {
     /// Serves what `names` holds at each moment, from the state directory with this layout, to connections that come to one of these
-    /// addresses of ours.
-    pub fn new(layout: &Layout, addresses: Vec<Ipv4Addr>, names: watch::Receiver<Arc<ServedNames>>) -> Self {
+    /// addresses of ours; what is large to `clients` of them at once.
+    pub fn new(
+        layout: &Layout,
+        addresses: Vec<Ipv4Addr>,
+        clients: usize,
+        names: watch::Receiver<Arc<ServedNames>>,
+    ) -> Self {
         Self {
+            line: Line::new(clients),
             root: Root::new(layout.root()),
             addresses,
             names,
@@ -107,7 +117,7 @@ impl Desk {
     }
 
     /// Answers one request.
-    pub(crate) async fn answer(self: Arc<Self>, ends: Ends, request: Request<Incoming>) -> Response<Body> {
+    pub(crate) async fn answer(self: Arc<Self>, ends: Ends, lane: Lane, request: Request<Incoming>) -> Response<Body> {
         let began = Instant::now();
         let (head, body) = request.into_parts();
         let name = name::decode(head.uri.path());
@@ -122,12 +132,24 @@ impl Desk {
             (&Method::GET | &Method::HEAD, _) => self.clone().look_up(ends, name, head).await,
             _ => (self.clone().mac(ends.client).await, Err(Refusal::Method { allow: "GET, HEAD" })),
         };
+        let (reply, turn) = match reply {
+            Ok(Reply::Found(found)) if found.is_large() => match self.line.ask(ends.client) {
+                turn @ Some(_) => (Ok(Reply::Found(found)), turn),
+                None => (Err(Refusal::Busy), None),
+            },
+            other => (other, None),
+        };
         let reply = reply.unwrap_or_else(|refusal| {
             debug!(client = %ends.client, path, %refusal, "request refused");
             Reply::Refused(refusal)
         });
-        let sent = Sent { desk: self, began, address: ends.client, mac, path };
+        let sent = Sent { desk: self, began, address: ends.client, mac, path, lane, turn };
         reply.into_response(is_head, sent)
+    }
+
+    /// Large responses that had to wait for their turn.
+    pub fn waited(&self) -> u64 {
+        self.line.waited.load(Ordering::Relaxed)
     }
 
     async fn mac(self: Arc<Self>, client: Ipv4Addr) -> Option<MacAddr> {
@@ -166,18 +188,17 @@ impl Desk {
             (Selection::Unsatisfiable, false) => return Err(Refusal::Unsatisfiable { len }),
         };
         let path = blob.path.clone();
-        let at = |source| Refusal::Read { path, source };
-        let (first, rest) = match range {
-            Some(range) => {
-                let start = || {
-                    let mut reader = blob.read(range)?;
-                    Ok((reader.chunk()?, Some(reader)))
-                };
-                start().map_err(at)?
-            }
-            None => (Bytes::new(), None),
-        };
-        Ok(Found { served, len, etag, selection, first, rest })
+        let payload = range.map(|range| blob.payload(range)).transpose();
+        let payload = payload.map_err(|source| Refusal::Read { path, source })?;
+        Ok(Found { served, len, etag, selection, payload })
+    }
+}
+
+impl Found {
+    /// Whether it is sent only when it is its client's turn.
+    fn is_large(&self) -> bool {
+        let can_be = matches!(self.served.content, Content::Nar | Content::Bundle | Content::Boot);
+        can_be && self.payload.as_ref().is_some_and(|payload| payload.len() > LARGE)
     }
 }
 
@@ -196,3 +217,6 @@ const ERROR_EVENTS: u32 = 100;
 
 /// Reports, per address in ten seconds: each step of a boot, and a fetch's progress.
 const REPORTS: u32 = 100;
+
+/// Bytes of a response that waits for nothing: most packs of a closure, and together a small part of it.
+const LARGE: u64 = 256 * 1024;

@@ -5,6 +5,8 @@
 //! is whole or the connection is cut, never padded or silently short; a stranger can make the service hold, send and log
 //! only a bounded amount; a response keeps the file it opened, whatever is published or removed meanwhile.
 //!
+//! What is large goes by sendfile(2) and to a few clients at a time, in the order in which they came; what is small never waits.
+//!
 //! HTTP/1.0 and 1.1 with a `Content-Length` always, written with capitals: GRUB under UEFI HTTP boot takes a file for empty whose
 //! headers are in lower case (rhboot/grub2 PR 216). Deliberately not here: chunked coding, compression on the way (packs are
 //! compressed already, and Nix resumes only what has no `Content-Encoding`), redirects, TLS, uploads, directory
@@ -17,8 +19,8 @@ mod delivery;
 mod desk;
 mod explain;
 mod leases;
+mod line;
 mod name;
-mod patient;
 mod program;
 mod publication;
 mod rate;
@@ -27,6 +29,9 @@ mod reply;
 mod report;
 mod selection;
 mod server;
+mod span;
+mod turns;
+mod wire;
 
 pub use desk::{Counts, Desk};
 pub use leases::Leases;

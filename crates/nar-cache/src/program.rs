@@ -91,7 +91,7 @@ async fn run(config: Config, inherited: Vec<std::net::TcpListener>, process: Pro
     let following = layout.clone();
     let publication = spawn_blocking(move || Publication::follow(&following)).await??;
     let served_at = config.subnets.iter().map(|subnet| subnet.address.address()).collect();
-    let desk = Arc::new(Desk::new(&layout, served_at, publication.names()));
+    let desk = Arc::new(Desk::new(&layout, served_at, config.nar_cache.bulk_clients.into(), publication.names()));
     let addresses = listeners.iter().map(|listener| listener.local_addr().map(|address| address.to_string()));
     let addresses = addresses.collect::<io::Result<Vec<_>>>()?.join(", ");
     process.ready(&format!("serving {} at {addresses}", layout.root().display()));
@@ -141,6 +141,7 @@ fn log_counts(desk: &Desk) {
         reports = counts.reports.load(Ordering::Relaxed),
         strangers = counts.strangers.load(Ordering::Relaxed),
         crowded = counts.crowded.load(Ordering::Relaxed),
+        waited = desk.waited(),
         elsewhere = counts.elsewhere.load(Ordering::Relaxed),
         "stopped"
     );

@@ -58,6 +58,9 @@ pub(crate) enum Refusal {
     /// Too many reports from this address.
     #[error("too many reports")]
     TooOften,
+    /// Too many wait for their turn already.
+    #[error("too many large responses are waited for")]
+    Busy,
     /// A thread that was to open the file is gone.
     #[error("a thread ended early: {0}")]
     Thread(#[from] tokio::task::JoinError),
@@ -79,6 +82,7 @@ impl Refusal {
             Self::ReportCut => StatusCode::REQUEST_TIMEOUT,
             Self::Stranger => StatusCode::FORBIDDEN,
             Self::TooOften => StatusCode::TOO_MANY_REQUESTS,
+            Self::Busy => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
 
@@ -96,6 +100,7 @@ impl Refusal {
             StatusCode::PAYLOAD_TOO_LARGE => "Send a report of at most 4096 bytes.",
             StatusCode::REQUEST_TIMEOUT => "Send the report again.",
             StatusCode::FORBIDDEN => "Report from the address that this machine leases.",
+            StatusCode::SERVICE_UNAVAILABLE => "Ask again after the seconds that Retry-After says.",
             StatusCode::TOO_MANY_REQUESTS => "Wait before the next report.",
             _ => "Send a well-formed request.",
         }

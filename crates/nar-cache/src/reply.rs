@@ -1,8 +1,8 @@
 //! From what was found to a response: status line, headers and body.
 
 use std::net::Ipv4Addr;
-use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use boot_model::MacAddr;
@@ -18,8 +18,10 @@ use hyper::{HeaderMap, Response, StatusCode};
 use crate::body::Body;
 use crate::delivery::Delivery;
 use crate::desk::{Desk, Found};
+use crate::line::Turn;
 use crate::refusal::Refusal;
 use crate::selection::Selection;
+use crate::wire::Lane;
 
 /// What a request gets.
 #[derive(Debug)]
@@ -38,6 +40,10 @@ pub(crate) struct Sent {
     pub(crate) address: Ipv4Addr,
     pub(crate) mac: Option<MacAddr>,
     pub(crate) path: String,
+    /// The way out.
+    pub(crate) lane: Lane,
+    /// Its turn, if it is large.
+    pub(crate) turn: Option<Turn>,
 }
 
 impl Reply {
@@ -47,14 +53,14 @@ impl Reply {
             Self::Found(found) => respond_found(*found, sent),
             Self::Taken => {
                 let delivery = sent.delivery(StatusCode::NO_CONTENT, None, 0);
-                respond(HeaderMap::new(), Body::new(Bytes::new(), None, delivery), StatusCode::NO_CONTENT)
+                respond(HeaderMap::new(), Body::of(Bytes::new(), delivery), StatusCode::NO_CONTENT)
             }
             Self::Refused(refusal) => respond_refused(&refusal, is_head, sent),
         }
     }
 }
 
-fn respond_found(found: Found, sent: Sent) -> Response<Body> {
+fn respond_found(found: Found, mut sent: Sent) -> Response<Body> {
     let mut headers = HeaderMap::with_capacity(8);
     put(&mut headers, ETAG, found.etag.to_string());
     headers.insert(CACHE_CONTROL, HeaderValue::from_static(cache_control(&found.served)));
@@ -71,9 +77,10 @@ fn respond_found(found: Found, sent: Sent) -> Response<Body> {
         headers.insert(CONTENT_LENGTH, len.into());
         headers.insert(ACCEPT_RANGES, HeaderValue::from_static("bytes"));
     }
-    let expected = found.first.len() as u64 + found.rest.as_ref().map_or(0, crate::blob::Reader::left);
-    let delivery = sent.delivery(status, Some(found.served.content), expected);
-    respond(headers, Body::new(found.first, found.rest, delivery), status)
+    let payload = found.payload.unwrap_or_default();
+    let (lane, turn) = (sent.lane.clone(), sent.turn.take());
+    let delivery = sent.delivery(status, Some(found.served.content), payload.len());
+    respond(headers, Body::new(payload, lane, turn, delivery), status)
 }
 
 fn respond_refused(refusal: &Refusal, is_head: bool, sent: Sent) -> Response<Body> {
@@ -89,14 +96,14 @@ fn respond_refused(refusal: &Refusal, is_head: bool, sent: Sent) -> Response<Bod
             headers.insert(ALLOW, HeaderValue::from_static(allow));
         }
         Refusal::Unsatisfiable { len } => put(&mut headers, CONTENT_RANGE, format!("bytes */{len}")),
-        Refusal::TooOften => {
+        Refusal::TooOften | Refusal::Busy => {
             headers.insert(RETRY_AFTER, HeaderValue::from_static("10"));
         }
         _ => {}
     }
     let text = if is_head { Bytes::new() } else { Bytes::from(text) };
     let delivery = sent.delivery(status, Some(Content::Error), text.len() as u64);
-    respond(headers, Body::new(text, None, delivery), status)
+    respond(headers, Body::of(text, delivery), status)
 }
 
 fn respond(headers: HeaderMap, body: Body, status: StatusCode) -> Response<Body> {
@@ -118,6 +125,7 @@ impl Sent {
             status: status.as_u16(),
             expected,
             sent: AtomicU64::new(0),
+            slot: OnceLock::new(),
         })
     }
 }

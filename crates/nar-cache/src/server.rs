@@ -21,7 +21,7 @@ use tokio::task::{Id, JoinSet};
 use tracing::{debug, info};
 
 use crate::desk::{Desk, Ends};
-use crate::patient::Patient;
+use crate::wire::{Lane, Wire};
 
 /// Bounds of the service.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -165,13 +165,16 @@ async fn attend(stream: TcpStream, ends: Ends, desk: Arc<Desk>, bounds: Bounds, 
         // The connection is gone already.
         return debug!(client = %ends.client, %error, "connection lost");
     }
-    let io = TokioIo::new(Patient::new(stream, bounds.stall));
+    let lane = Lane::default();
+    let io = TokioIo::new(Wire::new(stream, lane.clone(), bounds.stall));
     let answer = service_fn(move |request| {
-        let desk = Arc::clone(&desk);
-        async move { Ok::<_, Infallible>(desk.answer(ends, request).await) }
+        let (desk, lane) = (Arc::clone(&desk), lane.clone());
+        async move { Ok::<_, Infallible>(desk.answer(ends, lane, request).await) }
     });
     let connection = http1::Builder::new()
         .title_case_headers(true)
+        // Files are sent by [`Wire`], not copied: hyper must hand pieces on as they are.
+        .writev(true)
         // A client may close its half after its request (HTTP/1.0 by hand does).
         .half_close(true)
         .timer(TokioTimer::new())

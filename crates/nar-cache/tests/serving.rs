@@ -5,10 +5,14 @@
 mod common;
 
 use std::fs;
+use std::net::SocketAddr;
+use std::os::fd::BorrowedFd;
 use std::os::unix::fs::symlink;
 
 use common::state::{INITRD, KERNEL, PACK_LEN, digest, narinfo, toplevel};
 use common::{Client, Server, eventually};
+use nix::sys::socket::sockopt::TcpNoDelay;
+use nix::sys::socket::{SockaddrIn, getpeername, getsockopt};
 
 #[test]
 fn each_kind_of_name_with_its_type_and_caching() {
@@ -289,4 +293,39 @@ fn a_generation_is_served_once_published_and_no_more_once_removed() {
     eventually(|| server.get("/generations/lab/2-bbbbbbbb/closure").status() == 404);
     assert_eq!(client.exactly(PACK_LEN as usize).len() as u64, PACK_LEN);
     assert_eq!(client.get("/nar/b.nar.zst").status(), 404);
+}
+
+#[test]
+fn a_bundle_is_served_by_its_two_generations() {
+    let server = Server::start();
+    let path = "/bundle/lab/7-bbbbbbbb..1-aaaaaaaa";
+    assert_eq!(server.get(path).status(), 404, "none was made yet");
+    server.state.write("bundles/lab/7-bbbbbbbb..1-aaaaaaaa", b"a bundle");
+    let bundle = server.request("GET", path, "Range: bytes=2-\r\n");
+    assert_eq!((bundle.status(), bundle.text()), (206, "bundle"));
+    assert_eq!(bundle.header("Content-Type"), Some("application/octet-stream"));
+    assert_eq!(bundle.header("Cache-Control"), Some("public, max-age=31536000, immutable"));
+    for other in ["/bundle/lab/1-aaaaaaaa..2-bbbbbbbb", "/bundle/lab/1-aaaaaaaa", "/bundles/lab/7-bbbbbbbb..1-aaaaaaaa"]
+    {
+        assert_eq!(server.get(other).status(), 404, "{other}");
+    }
+}
+
+/// With Nagle's algorithm the end of each response would wait for the client's delayed acknowledgement, 40 ms a path.
+#[test]
+fn responses_do_not_wait_for_acknowledgements() {
+    let server = Server::start();
+    let mut client = server.client();
+    assert_eq!(client.get("/nix-cache-info").status(), 200);
+    let ours = client.stream.local_addr().unwrap();
+    // The server's end of the connection is a descriptor of this process too.
+    let descriptors = fs::read_dir("/proc/self/fd").unwrap().flatten();
+    let numbers = descriptors.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
+    let is_its_end =
+        |number: &i32| getpeername::<SockaddrIn>(*number).is_ok_and(|peer| SocketAddr::V4(peer.into()) == ours);
+    let number = numbers.into_iter().find(is_its_end).unwrap();
+    // SAFETY: the connection is open as long as `client` is, and the server with it; nothing else closes this descriptor.
+    #[allow(unsafe_code)]
+    let end = unsafe { BorrowedFd::borrow_raw(number) };
+    assert!(getsockopt(&end, TcpNoDelay).unwrap());
 }

@@ -1,7 +1,10 @@
 //! HTTP by hand: bytes out, bytes in.
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpStream};
+use std::os::fd::AsRawFd;
+
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrIn, bind, connect, socket};
 
 use super::LONG;
 
@@ -21,6 +24,17 @@ pub struct Response {
 impl Client {
     pub fn connect(address: SocketAddr) -> Self {
         let stream = TcpStream::connect(address).unwrap();
+        stream.set_read_timeout(Some(LONG)).unwrap();
+        Self { stream, buffer: Vec::new() }
+    }
+
+    /// Connects from another address of loopback.
+    pub fn connect_from(from: Ipv4Addr, to: SocketAddr) -> Self {
+        let SocketAddr::V4(to) = to else { panic!("not IPv4: {to}") };
+        let socket = socket(AddressFamily::Inet, SockType::Stream, SockFlag::SOCK_CLOEXEC, None).unwrap();
+        bind(socket.as_raw_fd(), &SockaddrIn::from(SocketAddrV4::new(from, 0))).unwrap();
+        connect(socket.as_raw_fd(), &SockaddrIn::from(to)).unwrap();
+        let stream = TcpStream::from(socket);
         stream.set_read_timeout(Some(LONG)).unwrap();
         Self { stream, buffer: Vec::new() }
     }

@@ -23,6 +23,9 @@ pub use state::State;
 /// How long a test waits for something that must happen before it fails. Nothing is ever waited for in full.
 pub const LONG: Duration = Duration::from_secs(60);
 
+/// Clients that are sent large files at once.
+pub const CLIENTS: usize = 2;
+
 /// A server in this process.
 pub struct Server {
     pub state: State,
@@ -42,7 +45,7 @@ impl Server {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let address = listener.local_addr().unwrap();
         let publication = Publication::follow(&state.layout).unwrap();
-        let desk = Arc::new(Desk::new(&state.layout, vec![Ipv4Addr::LOCALHOST], publication.names()));
+        let desk = Arc::new(Desk::new(&state.layout, vec![Ipv4Addr::LOCALHOST], CLIENTS, publication.names()));
         let (stop, stopped) = oneshot::channel();
         let at = Arc::clone(&desk);
         let thread = std::thread::spawn(move || {
