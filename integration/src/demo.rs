@@ -44,16 +44,18 @@ struct ShownBoot {
     generation: GenerationRef,
     /// What the client said that it runs.
     current_system: String,
-    /// What had to be sent, by the packed sizes in the site's cache.
+    /// What had to be sent, by the sizes of the files in the site's state directory.
     expected: Expected,
     timeline: Timeline,
 }
 
-/// What a boot should send, known before it begins.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+/// What a boot should send of the closure, known before it begins.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 struct Expected {
-    paths: u64,
+    /// As packed store paths.
     packed_bytes: u64,
+    /// As an update bundle.
+    bundle_bytes: u64,
 }
 
 /// Runs it. An error says what was not as it should be.
@@ -110,7 +112,8 @@ impl<'a> Demo<'a> {
 
         (self.say)(&format!("\n1. An empty disk. Published: {one}."));
         let mut boot = self.boot(&servers)?;
-        let all = self.expected(first.closure.iter().map(|path| path.path.as_str()))?;
+        let all = self.room.packed_size(first.closure.iter().map(|path| path.path.as_str()))?;
+        let all = Expected { packed_bytes: all, ..Expected::default() };
         boots.push(self.judge("empty disk", &servers, &boot, &one, first, all)?);
 
         (self.say)(&format!("\n2. A security update: {changed}"));
@@ -119,16 +122,15 @@ impl<'a> Demo<'a> {
         boot.restart(BOOT)?;
         drop(boot);
         let mut boot = self.boot(&servers)?;
-        let new = self.expected(changed.new.iter().map(|path| path.path.as_str()))?;
-        boots.push(self.judge("update", &servers, &boot, &two, second, new)?);
+        let bundle = Expected { bundle_bytes: self.room.bundle_size(&one, &two)?, ..Expected::default() };
+        boots.push(self.judge("update", &servers, &boot, &two, second, bundle)?);
 
         (self.say)(&format!("\n3. Back to {one}, chosen in the menu by keyboard."));
         boot.restart(BOOT)?;
         drop(boot);
         let boot = self.boot(&servers)?;
         self.choose(&boot, &servers, &one)?;
-        let nothing = Expected { paths: 0, packed_bytes: 0 };
-        boots.push(self.judge("older generation, from the menu", &servers, &boot, &one, first, nothing)?);
+        boots.push(self.judge("older generation, from the menu", &servers, &boot, &one, first, Expected::default())?);
         Ok((servers, boot))
     }
 
@@ -169,23 +171,16 @@ impl<'a> Demo<'a> {
         boot.photograph_menu(&self.picture)?;
         boot.machine.press(&[enter])
     }
-
-    fn expected<'b>(&self, paths: impl Iterator<Item = &'b str> + Clone) -> Result<Expected> {
-        Ok(Expected { paths: paths.clone().count() as u64, packed_bytes: self.room.packed_size(paths)? })
-    }
 }
 
 impl Expected {
-    /// The services' own count must be what the cache says: not a path more, not a byte less.
+    /// The services' own count must be what the files say: not a byte more, not a byte less.
     fn check(self, traffic: &Traffic) -> Result<()> {
-        let sent = Self { paths: traffic.nars, packed_bytes: traffic.nar_bytes };
+        let sent = Self { packed_bytes: traffic.nar_bytes, bundle_bytes: traffic.bundle_bytes };
         if sent == self {
             return Ok(());
         }
-        Err(Error::Wrong(format!(
-            "{} packed paths ({} bytes) were sent, where {} ({} bytes) were missing on the disk",
-            sent.paths, sent.packed_bytes, self.paths, self.packed_bytes
-        )))
+        Err(Error::Wrong(format!("{sent:?} was sent, where {self:?} was missing on the disk")))
     }
 }
 
@@ -194,13 +189,8 @@ impl Shown {
         let megabytes = |bytes: u64| bytes as f64 / 1e6;
         let boot = |boot: &ShownBoot| {
             let seconds = boot.timeline.total_seconds.unwrap_or_default();
-            let traffic = boot.timeline.traffic;
-            format!(
-                "{} in {seconds:.0} s ({} paths, {:.1} MB)",
-                boot.generation,
-                traffic.nars,
-                megabytes(traffic.nar_bytes)
-            )
+            let fetched = boot.timeline.traffic.fetched_bytes();
+            format!("{} in {seconds:.0} s ({:.1} MB of its closure)", boot.generation, megabytes(fetched))
         };
         let boots: Vec<_> = self.boots.iter().map(boot).collect();
         format!(

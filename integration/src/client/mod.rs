@@ -1,10 +1,12 @@
-//! Clients: virtual machines with real boot ROMs.
+//! Clients: virtual machines with real boot ROMs; and their agent alone, where that is all that is asked.
 
+mod agent;
 mod machine;
 mod monitor;
 
 use std::path::PathBuf;
 
+pub use agent::{Agent, Ended};
 pub use machine::Machine;
 
 use crate::relay::Rules;

@@ -6,6 +6,7 @@ use boot_model::report::{Report, Status, Step};
 
 use super::{BOOT, Room};
 use crate::client::{Client, Machine};
+use crate::log::Place;
 use crate::servers::{Mark, Servers};
 use crate::system::Toplevel;
 use crate::timeline::{Observed, Timeline, Traffic};
@@ -55,12 +56,30 @@ impl<'a> Boot<'a> {
         self.leave("systemctl reboot", within)
     }
 
+    /// Logs in on the serial console and asks the kernel how many bytes of memory could not be given to anybody now.
+    pub fn memory_in_use(&mut self, within: Duration) -> Result<u64> {
+        let since = self.log_in(within)?;
+        self.machine.type_text("cat /proc/meminfo\n")?;
+        let kibibytes = |name: &str| {
+            let line = self.machine.wait_since(since, name, within)?.text;
+            let number = line.split_whitespace().nth(1).and_then(|number| number.parse::<u64>().ok());
+            number.ok_or_else(|| Error::Wrong(format!("meminfo has the line {line:?}")))
+        };
+        Ok((kibibytes("MemTotal:")?.saturating_sub(kibibytes("MemAvailable:")?)) * 1024)
+    }
+
     fn leave(&mut self, command: &str, within: Duration) -> Result<()> {
+        self.log_in(within)?;
+        self.machine.type_text(&format!("{command}\n"))?;
+        self.machine.wait_off(within)
+    }
+
+    /// At the login prompt, or again at the shell's: an unknown command there. Returns the place before.
+    fn log_in(&mut self, within: Duration) -> Result<Place> {
         let since = self.room.lab.log().place();
         self.machine.type_text("root\n")?;
         self.machine.wait_since(since, "# ", within)?;
-        self.machine.type_text(&format!("{command}\n"))?;
-        self.machine.wait_off(within)
+        Ok(since)
     }
 
     /// Waits until the client reports that this step failed, and returns its sentence.
@@ -79,12 +98,18 @@ impl<'a> Boot<'a> {
         failed(&report).map_or(Ok(()), Err)
     }
 
+    /// Waits until the services' events of this boot show something.
+    pub fn wait_events(&self, servers: &Servers<'_>, what: &str, shown: impl Fn(&[Event]) -> bool) -> Result<()> {
+        self.room.lab.poll(what, BOOT, || {
+            self.machine.check_alive()?;
+            Ok(shown(&servers.events_since(&self.mark)?).then_some(()))
+        })
+    }
+
     /// Waits until so many packed store paths have been sent.
     pub fn wait_nars(&self, servers: &Servers<'_>, count: u64) -> Result<()> {
-        self.room.lab.poll(&format!("{count} packed paths to be sent"), BOOT, || {
-            self.machine.check_alive()?;
-            Ok((self.traffic(servers)?.nars >= count).then_some(()))
-        })
+        let what = format!("{count} packed paths to be sent");
+        self.wait_events(servers, &what, |events| Traffic::of(events).nars >= count)
     }
 
     /// Waits until the loader has read the menu twice: `ldlinux.c32` once, and then the menu itself, which is on the screen

@@ -22,7 +22,7 @@ use boot_model::GenerationRef;
 use crate::client::{Client, Firmware};
 use crate::namespace::SERVER;
 use crate::nbd::Disk;
-use crate::servers::{Host, Servers, Service, Site};
+use crate::servers::{Host, ROLE, Servers, Service, Site};
 use crate::{Error, Lab, Result, Workspace};
 
 /// One site in one lab.
@@ -126,6 +126,17 @@ impl Room {
     /// What the site's cache says about paths: how many bytes they are, packed.
     pub fn packed_size<'a>(&self, paths: impl IntoIterator<Item = &'a str>) -> Result<u64> {
         paths.into_iter().map(|path| self.file_size(path)).sum()
+    }
+
+    /// Where the publisher puts the bundle that makes one generation out of another.
+    pub fn bundle(&self, from: &GenerationRef, to: &GenerationRef) -> PathBuf {
+        self.site.state().join("bundles").join(ROLE).join(format!("{}..{}", from.id, to.id))
+    }
+
+    /// How many bytes that bundle has.
+    pub fn bundle_size(&self, from: &GenerationRef, to: &GenerationRef) -> Result<u64> {
+        let file = self.bundle(from, to);
+        fs::metadata(&file).map(|file| file.len()).map_err(Error::io(format!("looking at {}", file.display())))
     }
 
     fn file_size(&self, path: &str) -> Result<u64> {

@@ -49,6 +49,18 @@ impl MountedStore {
         Ok(paths)
     }
 
+    /// What lies in `/nix`, but for the file system's own.
+    pub fn names(&self) -> Result<Vec<String>> {
+        let nix = self.root.join("nix");
+        let doing = || format!("reading {}", nix.display());
+        let mut names = Vec::new();
+        for entry in fs::read_dir(&nix).map_err(Error::io(doing()))? {
+            names.push(entry.map_err(Error::io(doing()))?.file_name().to_string_lossy().into_owned());
+        }
+        names.retain(|name| name != "lost+found");
+        Ok(names)
+    }
+
     fn nix_store(&self, arguments: &[&str]) -> Result<String> {
         let remote = format!("local?root={}", self.root.display());
         run(Command::new("nix-store").args(arguments).env("NIX_REMOTE", remote))

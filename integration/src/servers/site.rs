@@ -8,6 +8,9 @@ use crate::{Error, Result};
 /// The port of nar-cache in the lab.
 pub const PORT: u16 = 8080;
 
+/// zstd's level for packs: tests don't wait for better ones.
+pub const LEVEL: u32 = 1;
+
 /// The only role of the lab's site.
 pub const ROLE: &str = "lab";
 
@@ -67,7 +70,7 @@ impl Site {
             "state-directory = \"{state}\"\n\
              [publish]\n\
              secret-key-file = \"{key}\"\n\
-             compression-level = 1\n\
+             compression-level = {LEVEL}\n\
              [nar-cache]\n\
              port = {PORT}\n\
              [[subnet]]\n\

@@ -1,11 +1,11 @@
 //! What goes wrong, and what must happen then.
 
 use std::fs;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use boot_model::report::Step;
 
+use super::closure::{flip, largest_pack};
 use super::{Context, Test};
 use crate::client::{Client, Firmware};
 use crate::nbd::Disk;
@@ -77,15 +77,15 @@ fn scene(context: &Context<'_>, systems: &Systems, play: impl FnOnce(Scene<'_>) 
     play(Scene { systems, room: &room, servers, disk, client })
 }
 
-/// The fetch goes on when the server is back.
+/// The client says that nobody answers, and the fetch goes on when the server is back.
 fn server_stopped(context: &Context<'_>) -> Result<()> {
     let systems = Systems::build(context.workspace)?;
     scene(context, &systems, |mut scene| {
         let boot = Boot::start(scene.room, &scene.servers, &scene.client)?;
         boot.wait_nars(&scene.servers, 1)?;
+        let killed = scene.room.lab.log().place();
         scene.servers.kill(Service::NarCache);
-        // Long enough for the client to find nobody at home at least once.
-        scene.room.lab.pause(Duration::from_secs(5))?;
+        boot.machine.wait_since(killed, "trying again in", BOOT)?;
         scene.servers.start_one(Service::NarCache)?;
         boot.expect_running(&scene.servers, &systems.first)
     })
@@ -114,7 +114,7 @@ fn wrong_key(context: &Context<'_>) -> Result<()> {
         let boot = scene.boot()?;
         boot.expect_failure(&scene.servers, Step::Fetch)?;
         let sent = boot.traffic(&scene.servers)?;
-        context.expect(sent.nars == 0, || format!("{sent:?} were taken from a stranger"))
+        context.expect(sent.nar_bytes == 0, || format!("{sent:?} were taken from a stranger"))
     })
 }
 
@@ -128,10 +128,16 @@ fn unpublished_init(context: &Context<'_>) -> Result<()> {
         let other = systems.first.closure.iter().find(|path| path.path != *toplevel);
         let other = other.ok_or_else(|| Error::Wrong("the closure has but one path".into()))?;
         scene.room.replace_in_menus(&format!("init={toplevel}/init"), &format!("init={}/init", other.path))?;
-        let boot = scene.boot()?;
-        boot.expect_failure(&scene.servers, Step::Fetch)?;
+        let mut boot = scene.boot()?;
+        let sentence = boot.expect_failure(&scene.servers, Step::Fetch)?;
+        let refused = format!("has no entry that starts {}/init", other.path);
+        context.expect(sentence.contains(&refused), || format!("it was refused with {sentence:?}"))?;
         let sent = boot.traffic(&scene.servers)?;
-        context.expect(sent.nars == 0, || format!("{sent:?} for a generation that nobody published"))
+        context.expect(sent.fetched_bytes() == sent.facts_bytes, || format!("{sent:?} for what nobody published"))?;
+        boot.machine.cut_power();
+        drop(boot);
+        let names = MountedStore::mount(scene.disk.platter(), scene.room.lab.scratch())?.names()?;
+        context.expect(names.is_empty(), || format!("{names:?} was written for what nobody published"))
     })
 }
 
@@ -191,26 +197,4 @@ fn whole_disk_ext4(room: &Room, disk: &Disk) -> Result<()> {
     make().map_err(Error::io("making an image"))?;
     crate::process::run(std::process::Command::new("mke2fs").args(["-q", "-t", "ext4"]).arg(&image))?;
     disk.put(0, &fs::read(&image).map_err(Error::io("reading an image"))?)
-}
-
-fn largest_pack(room: &Room) -> Result<PathBuf> {
-    let packs = room.site.state().join("cache/nar");
-    let doing = || format!("reading {}", packs.display());
-    let mut largest = (0, PathBuf::new());
-    for entry in fs::read_dir(&packs).map_err(Error::io(doing()))? {
-        let entry = entry.map_err(Error::io(doing()))?;
-        let size = entry.metadata().map_err(Error::io(doing()))?.len();
-        largest = largest.max((size, entry.path()));
-    }
-    Ok(largest.1)
-}
-
-/// Turns one bit over; twice is as before.
-fn flip(file: &std::path::Path, at: u64) -> Result<()> {
-    use std::os::unix::fs::FileExt as _;
-    let doing = || format!("damaging {}", file.display());
-    let file = fs::File::options().read(true).write(true).open(file).map_err(Error::io(doing()))?;
-    let mut byte = [0];
-    file.read_exact_at(&mut byte, at).map_err(Error::io(doing()))?;
-    file.write_all_at(&[byte[0] ^ 1], at).map_err(Error::io(doing()))
 }

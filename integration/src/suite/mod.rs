@@ -2,6 +2,7 @@
 
 mod boot;
 mod cargo;
+mod closure;
 mod control;
 mod failures;
 mod report;
@@ -75,7 +76,7 @@ const fn minutes(minutes: u64) -> Duration {
     Duration::from_secs(minutes * 60)
 }
 
-const GROUPS: [Group; 5] = [
+const GROUPS: [Group; 6] = [
     Group {
         name: "unit",
         about: "format, lints, documentation, layers, licences; unit tests and engine transcripts",
@@ -107,6 +108,15 @@ const GROUPS: [Group; 5] = [
         everyday: true,
         at_once: 2,
         tests: boot::tests,
+    },
+    Group {
+        name: "closure",
+        about: "bytes of a first fetch, an update and neither; servers that die in mid-fetch or before it; full disks; damaged packs, \
+                bundles, receipts and databases",
+        budget: minutes(12),
+        everyday: false,
+        at_once: 2,
+        tests: closure::tests,
     },
     Group {
         name: "failures",
