@@ -22,6 +22,7 @@ pub mod process;
 pub mod relay;
 pub mod room;
 pub mod servers;
+pub mod soak;
 pub mod suite;
 pub mod system;
 pub mod timeline;

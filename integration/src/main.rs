@@ -1,11 +1,11 @@
-//! `lab`: tests, demonstration and benchmarks over whole systems. Normally started by `integration/test`, `integration/demo` and
-//! `integration/bench`, which install and build what it needs.
+//! `lab`: tests, demonstration and benchmarks over whole systems. Normally started by `integration/test`, `integration/demo`,
+//! `integration/bench` and `integration/soak`, which install and build what it needs.
 #![allow(clippy::print_stderr, reason = "a command line tool")]
 
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use integration::{Error, Result, Workspace, bench, demo, interrupt, suite};
+use integration::{Error, Result, Workspace, bench, demo, interrupt, soak, suite};
 
 /// Network-boots virtual machines from real Rookery servers, and judges what happens.
 #[derive(Debug, Parser)]
@@ -23,6 +23,8 @@ enum Verb {
     Demo(demo::Arguments),
     /// Measures.
     Bench(bench::Arguments),
+    /// Lets the same accident happen again and again.
+    Soak(soak::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -47,6 +49,7 @@ fn run(verb: Verb) -> Result<bool> {
     match verb {
         Verb::Test(arguments) => suite::main(&workspace, &arguments),
         Verb::Bench(arguments) => bench::main(&workspace, &arguments),
+        Verb::Soak(arguments) => soak::main(&workspace, &arguments),
         Verb::Demo(arguments) => demo::main(&workspace, &arguments).map(|()| true),
     }
 }
