@@ -1,5 +1,6 @@
 //! Measurements, each a row of one table: ours, where there is one a peer's under the same conditions, and the goal.
 
+mod boot;
 mod menu;
 mod tftp;
 
@@ -26,7 +27,12 @@ struct Bench {
     run: fn(&Workspace) -> Result<Vec<Row>>,
 }
 
-const BENCHES: [Bench; 2] = [
+const BENCHES: [Bench; 3] = [
+    Bench {
+        name: "boot",
+        about: "the claim: time to login, bytes and memory for a new system, an update and neither, beside a squashfs netboot",
+        run: boot::run,
+    },
     Bench {
         name: "menu",
         about: "from the rename of a generation to new menus on disk, with 100 generations and 300 hosts",
@@ -44,7 +50,7 @@ struct Row {
     peer: Option<Peer>,
     /// Ours divided by the peer's.
     ratio: Option<f64>,
-    /// With a peer, the least ratio; without, what ours must not exceed.
+    /// With a peer, the least ratio, or the greatest where less is better; without, what ours must not exceed.
     goal: Option<f64>,
     met: Option<bool>,
 }
@@ -94,6 +100,13 @@ impl Row {
     fn beside(measure: impl Into<String>, unit: &'static str, ours: f64, peer: Peer, goal: Option<f64>) -> Self {
         let ratio = ours / peer.value;
         let met = goal.map(|goal| ratio >= goal);
+        Self { measure: measure.into(), unit, ours, peer: Some(peer), ratio: Some(ratio), goal, met }
+    }
+
+    /// Our figure beside somebody else's, of which the lower is the better, with the greatest ratio as its goal.
+    fn at_most(measure: impl Into<String>, unit: &'static str, ours: f64, peer: Peer, goal: Option<f64>) -> Self {
+        let ratio = ours / peer.value;
+        let met = goal.map(|goal| ratio <= goal);
         Self { measure: measure.into(), unit, ours, peer: Some(peer), ratio: Some(ratio), goal, met }
     }
 }
