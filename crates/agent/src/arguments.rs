@@ -6,7 +6,7 @@ use boot_model::report::{Status, Step};
 
 use crate::{
     disk::DiskOptions,
-    fetch::{FetchOptions, Via},
+    fetch::{FetchOptions, RegisterOptions, Via},
     machine::Machine,
 };
 
@@ -18,6 +18,7 @@ pub(crate) enum Verb {
     DiskPlan(DiskOptions),
     DiskApply(DiskOptions),
     Fetch(FetchOptions),
+    Register(RegisterOptions),
     Report { step: Step, status: Status, detail: Option<String> },
     ReportRunning,
     BootInterface { wait: Duration },
@@ -48,6 +49,8 @@ usage: rookery-agent VERB [OPTIONS]
   fetch --root DIR [--patience SECONDS] [--via rookery|nix] [--nix-store PROGRAM]
                                            bring the chosen generation into DIR/nix/store, with our own transfer
                                            or with a Nix
+  register --nix-store PROGRAM [--root DIR]
+                                           tell the client's Nix, in stage 2, what was brought
   report --step STEP --status STATUS [--detail TEXT]
                                            tell the server
   report running                           tell the server which system runs
@@ -93,6 +96,10 @@ fn verb(words: &[&str], options: &mut Options) -> Result<Verb, UsageError> {
             root: options.required("--root")?.into(),
             patience: options.seconds("--patience", FetchOptions::PATIENCE)?,
             via: via(options)?,
+        }),
+        ["register"] => Verb::Register(RegisterOptions {
+            root: options.take("--root").unwrap_or_else(|| "/".to_owned()).into(),
+            nix_store: options.required("--nix-store")?.into(),
         }),
         ["report", "running"] => Verb::ReportRunning,
         ["report"] => {

@@ -46,6 +46,11 @@ impl CommandLine {
         self.parsed("rookery.generation", |value| value.parse().map_err(|error| format!("{error}")))
     }
 
+    /// The generation that could not be had, if another kernel was started because of that.
+    pub(crate) fn offline(&self) -> Option<GenerationRef> {
+        self.value("rookery.offline")?.parse().ok()
+    }
+
     /// The card that the loader booted from.
     pub(crate) fn boot_card(&self) -> Result<MacAddr, ParameterError> {
         self.parsed("BOOTIF", |value| MacAddr::from_bootif(value).map_err(|error| format!("{error}")))

@@ -80,6 +80,7 @@ fn perform(machine: &Machine, verb: Verb) -> Result<(), Failure> {
         Verb::DiskPlan(options) => return disk::plan(&options),
         Verb::DiskApply(options) => return disk::apply(machine, &options),
         Verb::Fetch(options) => return fetch::fetch(machine, &options),
+        Verb::Register(options) => return fetch::register(machine, &options),
         Verb::Report { step, status, detail } => return report::by_hand(machine, step, status, detail),
         Verb::ReportRunning => return report::running(machine),
         Verb::BootInterface { wait } => console::say(&machine.boot_interface(wait)?),

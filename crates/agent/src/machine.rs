@@ -48,6 +48,11 @@ impl Machine {
         written.map_err(|error| failed("writing", &file, &error, "is /run writable?"))
     }
 
+    /// Says, where it exists, that and why the system runs without having reached the server.
+    pub(crate) fn offline_note(&self) -> PathBuf {
+        self.run.join("offline")
+    }
+
     /// The name of the interface whose card the loader booted from. A driver may still be loading, so it is waited for.
     pub(crate) fn boot_interface(&self, wait: Duration) -> Result<String, Failure> {
         let card = self.read_command_line()?.boot_card()?;

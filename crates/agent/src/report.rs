@@ -134,8 +134,11 @@ pub(crate) fn running(machine: &Machine) -> Result<(), Failure> {
         .and_then(|text| text.parse().ok())
         .ok_or_else(|| Failure::new(Exit::Failure, format!("{} leads to {target:?}, no store path", link.display())))?;
     let reporter = Reporter::new(machine, Step::Running);
-    let detail = fs::read_to_string(target.join("nixos-version")).ok();
-    reporter.send(Status::Ok, detail.as_deref().map(str::trim), Some(system))
+    crate::fetch::confirm(Path::new("/"), &system);
+    let files = [machine.offline_note(), target.join("nixos-version")];
+    let parts = files.iter().filter_map(|file| Some(fs::read_to_string(file).ok()?.trim().to_owned()));
+    let detail = parts.collect::<Vec<_>>().join("; ");
+    reporter.send(Status::Ok, Some(detail.as_str()).filter(|detail| !detail.is_empty()), Some(system))
 }
 
 /// Sends in order, and returns how many arrived or need not be tried again.

@@ -101,23 +101,32 @@ impl Chosen {
         })
     }
 
-    /// Believes a description only if a trusted key signed exactly these bytes, it is the generation that was asked for, and
-    /// `init=` is one of its entries.
+    /// Believes a description as [`believe`] does, and only if `init=` is one of its entries.
     pub(super) fn verify(&self, json: String, signature: String, keys: &PublicKeys) -> Result<Signed, Distrust> {
-        let asked = &self.generation;
-        Document::Generation
-            .verify(json.as_bytes(), &signature, keys)
-            .map_err(|error| Distrust::Signature { generation: asked.clone(), cause: error.to_string() })?;
-        let generation = Generation::from_json(json.as_bytes())
-            .map_err(|error| Distrust::Content { generation: asked.clone(), cause: error.to_string() })?;
-        if generation.reference() != *asked {
-            return Err(Distrust::Other { asked: asked.clone(), given: generation.reference() });
-        }
+        let generation = believe(&json, &signature, &self.generation, keys)?;
         if generation.entry_for(&self.init).is_none() {
-            return Err(Distrust::Init { generation: asked.clone(), init: self.init.clone() });
+            return Err(Distrust::Init { generation: self.generation.clone(), init: self.init.clone() });
         }
         Ok(Signed { generation, json, signature, init: self.init.clone() })
     }
+}
+
+/// Believes a description only if a trusted key signed exactly these bytes, and they are those of the generation asked for.
+pub(super) fn believe(
+    json: &str,
+    signature: &str,
+    asked: &GenerationRef,
+    keys: &PublicKeys,
+) -> Result<Generation, Distrust> {
+    Document::Generation
+        .verify(json.as_bytes(), signature, keys)
+        .map_err(|error| Distrust::Signature { generation: asked.clone(), cause: error.to_string() })?;
+    let generation = Generation::from_json(json.as_bytes())
+        .map_err(|error| Distrust::Content { generation: asked.clone(), cause: error.to_string() })?;
+    if generation.reference() != *asked {
+        return Err(Distrust::Other { asked: asked.clone(), given: generation.reference() });
+    }
+    Ok(generation)
 }
 
 impl Signed {

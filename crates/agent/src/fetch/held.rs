@@ -82,6 +82,32 @@ impl Held {
     }
 }
 
+/// Records that a generation came up and ran; the mark of its role that was there before goes.
+pub(super) fn mark_good(store: &Store, generation: &GenerationRef) -> io::Result<()> {
+    let (file, id) = (good_file(store, &generation.role), generation.id.to_string());
+    if fs::read_to_string(&file).is_ok_and(|found| found == id) {
+        return Ok(());
+    }
+    let directory = file.parent().ok_or(io::ErrorKind::InvalidInput)?;
+    create_synced(directory)?;
+    let staged = directory.join(format!("{STAGED}{}", generation.role));
+    let mut out = File::create(&staged)?;
+    out.write_all(id.as_bytes())?;
+    out.sync_all()?;
+    fs::rename(&staged, &file)?;
+    File::open(directory)?.sync_all()
+}
+
+/// The generation of the role that last came up and ran.
+pub(super) fn last_good(store: &Store, role: &RoleName) -> Option<GenerationRef> {
+    let id = fs::read_to_string(good_file(store, role)).ok()?.parse().ok()?;
+    Some(GenerationRef { role: role.clone(), id })
+}
+
+fn good_file(store: &Store, role: &RoleName) -> PathBuf {
+    store.records().join("good").join(role.as_str())
+}
+
 fn root(store: &Store) -> PathBuf {
     store.records().join("generations")
 }

@@ -9,7 +9,9 @@ mod held;
 mod manifest;
 mod nix;
 mod nix_log;
+mod offline;
 mod progress;
+mod register;
 mod store;
 mod stream;
 mod transfer;
@@ -20,9 +22,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use boot_model::{StorePath, generation::Generation, report::Step};
+use boot_model::{GenerationRef, StorePath, generation::Generation, report::Step};
 use nix_format::signature::PublicKeys;
 
+pub(crate) use self::register::{RegisterOptions, register};
 use self::{
     generation::{Chosen, Signed},
     held::Held,
@@ -61,6 +64,8 @@ impl FetchOptions {
 
 /// A generation that is complete here needs the server only for news; it does not wait long for them.
 const PATIENCE_IF_COMPLETE: Duration = Duration::from_secs(10);
+/// Where another generation can run, nobody waits a quarter of an hour for the chosen one.
+const PATIENCE_WITH_FALLBACK: Duration = Duration::from_secs(60);
 /// Wrong content may be a bit flipped on the way; content that is wrong thrice is wrong on the server.
 const ATTEMPTS_AT_WRONG_CONTENT: u32 = 3;
 
@@ -85,19 +90,70 @@ fn bring(machine: &Machine, options: &FetchOptions, reporter: &Reporter) -> Resu
     })?;
     let store = Store::new(root);
     let held = Held::read(&store, &chosen.generation);
-    let signed = obtain(&chosen, &keys, held.as_ref(), options.patience)?;
+    if let Some(instead_of) = line.offline() {
+        return resume_offline(machine, &store, &chosen, &keys, held.as_ref(), &instead_of);
+    }
+    let fallback = if held.is_none() { offline::choose(&store, &chosen, &keys) } else { None };
+    let patience = if fallback.is_some() { PATIENCE_WITH_FALLBACK.min(options.patience) } else { options.patience };
+    let brought = obtain(&chosen, &keys, held.as_ref(), patience).and_then(|signed| {
+        // Everything up to here only read.
+        let work =
+            Work { machine, options, patience, reporter, store: &store, keys: &keys, chosen: &chosen, signed: &signed };
+        let done = work.complete(held.as_ref().filter(|held| held.json == signed.json))?;
+        machine.hand_over(&signed.init)?;
+        Ok(done)
+    });
+    match (brought, fallback) {
+        (Err(failure), Some(fallback)) if failure.exit == Exit::Unavailable => {
+            fallback.boot(machine, &store, &chosen, &failure.sentence)
+        }
+        (brought, _) => brought,
+    }
+}
 
-    // Everything up to here only read.
-    let work = Work { machine, options, reporter, store: &store, keys: &keys, chosen: &chosen, signed: &signed };
-    let done = work.complete(held.as_ref().filter(|held| held.json == signed.json))?;
+/// This kernel was started because the server could not be reached: what it belongs to is complete, and nobody is asked.
+fn resume_offline(
+    machine: &Machine,
+    store: &Store,
+    chosen: &Chosen,
+    keys: &PublicKeys,
+    held: Option<&Held>,
+    instead_of: &GenerationRef,
+) -> Result<String, Failure> {
+    let name = &chosen.generation;
+    let Some(held) = held else {
+        let sentence =
+            format!("generation {name} was to run offline and is not on this disk; boot from the menu again");
+        return Err(Failure::new(Exit::Unavailable, sentence));
+    };
+    let signed = chosen.verify(held.json.clone(), held.signature.clone(), keys)?;
+    store.set_profile(&signed.generation)?;
+    store.sync()?;
+    let sentence = format!("OFFLINE: generation {name} of this disk runs instead of {instead_of}");
     machine.hand_over(&signed.init)?;
-    Ok(done)
+    offline::note(machine, &sentence)?;
+    console::say(&format!("\nrookery: {sentence}\n"));
+    Ok(sentence)
+}
+
+/// Remembers that a system came up and ran, so that it is not evicted before others. Told to nobody if it cannot be written.
+pub(crate) fn confirm(root: &Path, system: &StorePath) {
+    let store = Store::new(root.to_owned());
+    let is_running = |reference: &GenerationRef| {
+        let held = Held::read(&store, reference)?;
+        let generation = Generation::from_json(held.json.as_bytes()).ok()?;
+        generation.entries.iter().any(|entry| entry.toplevel == *system).then_some(())
+    };
+    if let Some(reference) = Held::all(&store).into_iter().find(|reference| is_running(reference).is_some()) {
+        let _ = held::mark_good(&store, &reference);
+    }
 }
 
 /// Everything that the way from a signed description to a complete generation needs.
 struct Work<'a> {
     machine: &'a Machine,
     options: &'a FetchOptions,
+    patience: Duration,
     reporter: &'a Reporter,
     store: &'a Store,
     keys: &'a PublicKeys,
@@ -113,7 +169,7 @@ impl Work<'_> {
         let was_complete = known.is_some();
         let manifest = match known {
             Some(manifest) => manifest,
-            None => Manifest::download(&Server::new(self.chosen.server, self.options.patience, 1), generation)?,
+            None => Manifest::download(&Server::new(self.chosen.server, self.patience, 1), generation)?,
         };
         let mut received = Received::open(self.store)?;
         let begun = Instant::now();
@@ -141,9 +197,10 @@ impl Work<'_> {
     fn by_transfer(&self, manifest: &Manifest, received: &mut Received) -> Result<Brought, Failure> {
         let transfer = Transfer {
             store: self.store,
+            wanted: &self.chosen.generation,
             server: self.chosen.server,
             keys: self.keys,
-            patience: self.options.patience,
+            patience: self.patience,
             reporter: self.reporter,
         };
         Ok(transfer.run(&manifest.closure, received)?)
@@ -162,7 +219,7 @@ impl Work<'_> {
         if was_complete && nix.has_closures(&wanted) {
             return Ok(Brought::default());
         }
-        let (generation, patience) = (&self.signed.generation, self.options.patience);
+        let (generation, patience) = (&self.signed.generation, self.patience);
         let brought = realise(&nix, self.store, generation, &wanted, patience, self.reporter)?;
         // Nix has checked each path and synced before it registered it; our own transfer need not look at them again.
         self.store.sync()?;

@@ -188,7 +188,7 @@ impl<'a> Nix<'a> {
 
 impl Trouble {
     /// Nix tells everything in words only. The texts are those of 2.8 to 2.34.
-    fn of(messages: &[String], status: &str) -> Self {
+    pub(super) fn of(messages: &[String], status: &str) -> Self {
         let said = |texts: &[&str]| messages.iter().rev().find(|m| texts.iter().any(|text| m.contains(text))).cloned();
         let unknown = || messages.last().cloned().unwrap_or_else(|| format!("Nix ended with {status}"));
         let table: [(TroubleKind, &[&str]); 6] = [

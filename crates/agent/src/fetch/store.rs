@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use boot_model::generation::Generation;
+use boot_model::{GenerationRef, generation::Generation};
 
 use crate::{Failure, console, machine::failed};
 
@@ -110,6 +110,16 @@ impl Store {
         set().map_err(|error| failed("setting the system profile in", &profiles, &error, "check the disk"))
     }
 
+    /// A generation is no root for the garbage collector any more.
+    pub(super) fn remove_profile(&self, generation: &GenerationRef) -> io::Result<()> {
+        let link = self.below_root(PROFILES).join(format!("system-{}-link", generation.id.number()));
+        let is_its = fs::read_link(&link).is_ok_and(|target| {
+            let name = target.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+            name.starts_with(generation.id.short_hash())
+        });
+        if is_its { fs::remove_file(&link) } else { Ok(()) }
+    }
+
     /// Returns when everything written so far is on the medium.
     pub(super) fn sync(&self) -> Result<(), Failure> {
         // Store and state may be two file systems.
@@ -120,7 +130,8 @@ impl Store {
         Ok(())
     }
 
-    fn database(&self) -> PathBuf {
+    /// The directory of Nix's database.
+    pub(super) fn database(&self) -> PathBuf {
         self.state().join("nix/db")
     }
 }

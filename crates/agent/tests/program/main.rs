@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "in a test, a helper that fails is a test that fails")]
 
+mod client;
 mod disk;
 mod fetch;
 mod report;

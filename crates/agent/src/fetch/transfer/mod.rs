@@ -12,6 +12,7 @@ mod commit;
 mod pack;
 pub(super) mod plan;
 pub(super) mod received;
+pub(super) mod space;
 mod tree;
 mod unpack;
 pub(super) mod worker;
@@ -30,7 +31,7 @@ use std::{
     time::Duration,
 };
 
-use boot_model::{StorePath, report::Progress};
+use boot_model::{GenerationRef, StorePath, report::Progress};
 use nix_format::{closure::Closure, signature::PublicKeys};
 
 use self::{
@@ -38,6 +39,7 @@ use self::{
     pack::PackError,
     plan::{Names, Task},
     received::Received,
+    space::Space,
     unpack::UnpackError,
     worker::Shop,
 };
@@ -56,6 +58,7 @@ const TICK: Duration = Duration::from_millis(100);
 /// Where from, where to, and whom to believe.
 pub(super) struct Transfer<'a> {
     pub(super) store: &'a Store,
+    pub(super) wanted: &'a GenerationRef,
     pub(super) server: SocketAddrV4,
     pub(super) keys: &'a PublicKeys,
     pub(super) patience: Duration,
@@ -97,12 +100,31 @@ pub(super) struct Counters {
 impl Transfer<'_> {
     /// Brings what is missing of `closure`; returns when all of it has its receipt.
     pub(super) fn run(&self, closure: &Closure, received: &mut Received) -> Result<Brought, TransferError> {
-        let staging = self.prepare().map_err(|error| TransferError::disk("preparing the store", error))?;
-        let tasks = plan::missing(closure, &Names::read(self.store), received);
-        let total = total(&tasks);
-        if tasks.is_empty() {
-            return Ok(total);
+        let space = Space { store: self.store, wanted: self.wanted, closure };
+        let missing = plan::missing(closure, &Names::read(self.store), received);
+        let brought = total(&missing);
+        let mut full = match self.attempt(missing, &space, received) {
+            Err(TransferError::Space(full)) => full,
+            outcome => return outcome.map(|()| brought),
+        };
+        // The estimate was too small. What has a receipt stays; the rest is brought where something else was.
+        while space.evict_one(received)? {
+            let missing = plan::missing(closure, &Names::read(self.store), received);
+            full = match self.attempt(missing, &space, received) {
+                Err(TransferError::Space(full)) => full,
+                outcome => return outcome.map(|()| brought),
+            };
         }
+        Err(TransferError::Space(full))
+    }
+
+    fn attempt(&self, tasks: Vec<Task>, space: &Space<'_>, received: &mut Received) -> Result<(), TransferError> {
+        if tasks.is_empty() {
+            return Ok(());
+        }
+        let staging = self.prepare().map_err(|error| TransferError::disk("preparing the store", error))?;
+        space.make(&tasks, received)?;
+        let total = total(&tasks);
         let disk = |error| TransferError::disk("opening the store", error);
         let committed = staging.try_clone().map_err(disk)?;
         let committer = Committer::new(self.store, committed, received).map_err(disk)?;
@@ -119,7 +141,7 @@ impl Transfer<'_> {
         let mut display = Display::new(self.reporter);
         let outcome = work(&shop, committer, || display.tick(counters.progress(total), String::new));
         display.finish();
-        outcome.map(|()| total)
+        outcome
     }
 
     /// Makes the directories, and wipes what an earlier run left.

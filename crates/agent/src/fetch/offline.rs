@@ -1,0 +1,230 @@
+//! What is booted when the server cannot be reached and the chosen generation is not complete here: the newest complete generation
+//! of the role on this disk, signed as any other.
+//!
+//! The kernel that runs belongs to the chosen generation. A generation with modules for it is preferred; without any, the newest
+//! one's own kernel and initrd are started by kexec, and its agent finds the generation complete.
+
+use std::{
+    ffi::CString,
+    fs::{self, File},
+    io::{self, Read as _},
+    net::SocketAddrV4,
+    os::fd::AsRawFd as _,
+};
+
+use boot_model::{CommandLine, GenerationRef, Sha256Digest, generation::Generation};
+use nix::{
+    fcntl::{OFlag, OpenHow, ResolveFlag, openat2},
+    sys::{reboot, utsname},
+};
+use nix_format::signature::PublicKeys;
+use sha2::{Digest as _, Sha256};
+
+use super::{
+    generation::{Chosen, believe},
+    held::Held,
+    manifest::Manifest,
+    store::Store,
+    transfer::{plan::Names, received::Received},
+};
+use crate::{Exit, Failure, console, machine, machine::Machine};
+
+/// The generation to fall back to.
+#[derive(Debug)]
+pub(super) struct Fallback {
+    pub(super) generation: Generation,
+    pub(super) runs: Runs,
+}
+
+/// With which kernel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Runs {
+    /// The one that runs: its modules are there.
+    Here,
+    /// Its own.
+    ByKexec,
+}
+
+/// Chooses a generation of the role that is complete here, can be believed, and is not the chosen one.
+pub(super) fn choose(store: &Store, chosen: &Chosen, keys: &PublicKeys) -> Option<Fallback> {
+    let mut references: Vec<GenerationRef> = Held::all(store);
+    references.retain(|held| held.role == chosen.generation.role && *held != chosen.generation);
+    if references.is_empty() {
+        return None;
+    }
+    references.sort_by_key(|held| std::cmp::Reverse(held.id));
+    let (names, received) = (Names::read(store), Received::open(store).ok()?);
+    let release = utsname::uname().ok()?.release().to_string_lossy().into_owned();
+    let complete = |reference: &GenerationRef| {
+        let held = Held::read(store, reference)?;
+        let generation = believe(&held.json, &held.signature, reference, keys).ok()?;
+        let manifest = Manifest::held(&held.closure, &generation)?;
+        let whole = manifest.closure.paths().iter().all(|info| names.complete(info, &received));
+        let runs = if has_modules(store, &generation, &release) { Runs::Here } else { Runs::ByKexec };
+        whole.then_some(Fallback { generation, runs })
+    };
+    let mut fallbacks: Vec<Fallback> = references.iter().filter_map(complete).collect();
+    // Stable: the newest of each kind stays in front.
+    fallbacks.sort_by_key(|fallback| fallback.runs == Runs::ByKexec);
+    fallbacks.into_iter().next()
+}
+
+fn has_modules(store: &Store, generation: &Generation, release: &str) -> bool {
+    let modules = format!("{}/kernel-modules/lib/modules/{release}", generation.system().toplevel);
+    open(store, &modules, OFlag::O_PATH | OFlag::O_DIRECTORY).is_ok()
+}
+
+/// Opens a file of the client; links lead where they will lead once the client runs.
+fn open(store: &Store, path: &str, flags: OFlag) -> io::Result<File> {
+    let root = File::open(store.root())?;
+    let how = OpenHow::new().flags(flags | OFlag::O_CLOEXEC).resolve(ResolveFlag::RESOLVE_IN_ROOT);
+    Ok(openat2(&root, path, how)?.into())
+}
+
+impl Fallback {
+    /// Hands over to the generation, because of `cause`; does not return where another kernel has to be started.
+    pub(super) fn boot(
+        &self,
+        machine: &Machine,
+        store: &Store,
+        chosen: &Chosen,
+        cause: &str,
+    ) -> Result<String, Failure> {
+        let name = self.generation.reference();
+        let sentence =
+            format!("OFFLINE: {cause}; generation {name} of this disk runs instead of {}", chosen.generation);
+        console::say(&format!("\nrookery: {sentence}\n"));
+        if self.runs == Runs::ByKexec {
+            return self.kexec(machine, store, chosen);
+        }
+        store.set_profile(&self.generation)?;
+        store.sync()?;
+        note(machine, &sentence)?;
+        machine.hand_over(&self.generation.system().init)?;
+        Ok(sentence)
+    }
+
+    fn kexec(&self, machine: &Machine, store: &Store, chosen: &Chosen) -> Result<String, Failure> {
+        let entry = self.generation.system();
+        let doing = |what: &str| format!("starting the kernel of generation {} ({what})", self.generation.reference());
+        let failed = |what: &str, error: io::Error| {
+            Failure::new(
+                Exit::Unavailable,
+                format!("{}: {error}; make the server reachable and boot again", doing(what)),
+            )
+        };
+        let kernel = boot_file(store, &format!("{}/kernel", entry.toplevel), entry.kernel);
+        let kernel = kernel.map_err(|error| failed("kernel", error))?;
+        let initrd = boot_file(store, &format!("{}/initrd", entry.toplevel), entry.initrd);
+        let initrd = initrd.map_err(|error| failed("initrd", error))?;
+        let card = machine.card().map(|card| format!(" BOOTIF=01-{}", card.to_string().replace(':', "-")));
+        let line = command_line(&self.generation, &chosen.generation, chosen.server, &card.unwrap_or_default());
+        let line = line.map_err(|error| failed("command line", io::Error::other(error)))?;
+        load_kernel(&kernel, &initrd, &line).map_err(|error| failed("kexec_file_load", error))?;
+        store.sync()?;
+        nix::unistd::sync();
+        let Err(error) = reboot::reboot(reboot::RebootMode::RB_KEXEC);
+        Err(failed("kexec", error.into()))
+    }
+}
+
+/// What the menu would have put there, and which generation could not be had.
+fn command_line(
+    generation: &Generation,
+    instead_of: &GenerationRef,
+    server: SocketAddrV4,
+    card: &str,
+) -> Result<String, boot_model::TooLong> {
+    let entry = generation.system();
+    let line = CommandLine::new(&entry.init, &generation.reference(), server, &entry.kernel_parameters)?;
+    Ok(format!("{} {OFFLINE}={instead_of}{card}", line.as_str()))
+}
+
+/// The parameter by which the started kernel's agent knows.
+pub(super) const OFFLINE: &str = "rookery.offline";
+
+/// The file that the signed description means.
+fn boot_file(store: &Store, path: &str, digest: Sha256Digest) -> io::Result<File> {
+    let mut file = open(store, path, OFlag::O_RDONLY)?;
+    let mut hash = Sha256::new();
+    let mut buffer = vec![0; 256 << 10];
+    loop {
+        match file.read(&mut buffer)? {
+            0 => break,
+            read => hash.update(&buffer[..read]),
+        }
+    }
+    if Sha256Digest::new(hash.finalize().into()) != digest {
+        return Err(io::Error::other(format!("{path} is not the file that was signed")));
+    }
+    Ok(file)
+}
+
+fn load_kernel(kernel: &File, initrd: &File, line: &str) -> io::Result<()> {
+    let line = CString::new(line)?;
+    // SAFETY: both descriptors are open for the whole call, and the length is that of the text with its NUL, as
+    // kexec_file_load(2) wants it.
+    #[allow(unsafe_code)]
+    let outcome = unsafe {
+        nix::libc::syscall(
+            nix::libc::SYS_kexec_file_load,
+            kernel.as_raw_fd(),
+            initrd.as_raw_fd(),
+            line.as_bytes_with_nul().len(),
+            line.as_ptr(),
+            0,
+        )
+    };
+    if outcome == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Leaves the sentence for the report of the running system.
+pub(super) fn note(machine: &Machine, sentence: &str) -> Result<(), Failure> {
+    let file = machine.offline_note();
+    fs::write(&file, sentence).map_err(|error| machine::failed("writing", &file, &error, "is /run writable?"))
+}
+
+#[cfg(test)]
+mod tests {
+    use boot_model::{
+        Architecture, StorePath, Timestamp,
+        generation::{Closure, Entry, FileDigest},
+    };
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_of_the_other_kernel() {
+        let digest = Sha256Digest::new([7; 32]);
+        let toplevel: StorePath = "/nix/store/9f3k2xq1v8h7m6n5p4s3r2w1z0y9x8c7-nixos".parse().unwrap();
+        let entry = Entry {
+            specialisation: None,
+            label: "NixOS".parse().unwrap(),
+            toplevel: toplevel.clone(),
+            init: format!("{toplevel}/init").parse().unwrap(),
+            kernel_parameters: vec!["loglevel=4".parse().unwrap()],
+            kernel_version: None,
+            kernel: digest,
+            initrd: digest,
+        };
+        let file = FileDigest { sha256: digest, size: 1 };
+        let generation = Generation::new(
+            "lab/42-9f3k2xq1".parse().unwrap(),
+            Timestamp::from_unix_millis(0),
+            Architecture::X86_64,
+            vec![entry],
+            Closure { paths: 1, nar_size: 1, file_size: 1 },
+            [("closure".to_owned(), file), (format!("boot/{digest}"), file)].into(),
+        )
+        .unwrap();
+        let chosen = "lab/43-00000000".parse().unwrap();
+        let server = "10.77.0.1:8080".parse().unwrap();
+        assert_eq!(
+            command_line(&generation, &chosen, server, " BOOTIF=01-52-54-00-77-00-0a").unwrap(),
+            format!(
+                "init={toplevel}/init rookery.server=10.77.0.1:8080 rookery.generation=lab/42-9f3k2xq1 loglevel=4 \
+                 rookery.offline=lab/43-00000000 BOOTIF=01-52-54-00-77-00-0a"
+            )
+        );
+    }
+}

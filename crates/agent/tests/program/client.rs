@@ -1,0 +1,208 @@
+//! What happens on the client around a fetch: booting without the server, room on the disk, Nix's database in stage 2.
+
+use std::{
+    fs,
+    path::PathBuf,
+    process::{Command, Output},
+};
+
+use crate::{
+    room::{Published, Room, nix},
+    support::{agent, have, peer, said, skip, text},
+};
+
+/// Two generations are complete here and a third is chosen, of a server that cannot be reached.
+fn without_server(room: &Room) -> [Published; 2] {
+    let held = [1, 2].map(|number| {
+        let published = room.publish(number);
+        room.fetched(&published);
+        published
+    });
+    room.publish(3);
+    room.server.close_connections(usize::MAX);
+    held
+}
+
+fn booted(room: &Room) -> String {
+    fs::read_to_string(room.path("run/init")).unwrap().trim().to_owned()
+}
+
+#[test]
+fn without_the_server_the_newest_complete_generation_runs() {
+    let room = Room::own();
+    let [first, second] = without_server(&room);
+    let output = room.fetch(&["--patience", "1"]);
+    assert_eq!(output.status.code(), Some(0), "{}", said(&output));
+    let name = second.generation.to_string();
+    assert!(said(&output).contains("OFFLINE") && said(&output).contains(&name), "{}", said(&output));
+    assert_eq!(booted(&room), format!("{}/init", second.toplevel));
+    assert!(fs::read_to_string(room.path("run/offline")).unwrap().contains(&name));
+
+    // One that is not whole any more does not count, and neither does one that nobody trusted has signed.
+    let path = room.on_client(&format!("{}/init", second.toplevel));
+    fs::remove_dir_all(path.parent().unwrap()).unwrap();
+    let output = room.fetch(&["--patience", "1"]);
+    assert_eq!(output.status.code(), Some(0), "{}", said(&output));
+    assert_eq!(booted(&room), format!("{}/init", first.toplevel));
+    fs::write(room.held(&first).join("generation.json.sig"), "site-1:AAAA").unwrap();
+    let output = room.fetch(&["--patience", "1"]);
+    assert_eq!(output.status.code(), Some(69), "{}", said(&output));
+
+    // The server is back: what was chosen runs, and the reports of the boots without it arrive.
+    room.server.close_connections(0);
+    let output = room.fetch(&[]);
+    assert_eq!(output.status.code(), Some(0), "{}", said(&output));
+    let details: Vec<String> = room.server.reports().into_iter().filter_map(|report| report.detail).collect();
+    assert!(details.iter().any(|detail| detail.contains("OFFLINE")), "{details:?}");
+}
+
+#[test]
+fn a_kernel_that_was_started_offline_asks_nobody() {
+    let room = Room::own();
+    let [_, second] = without_server(&room);
+    room.choose(&second);
+    let line = fs::read_to_string(room.path("cmdline")).unwrap();
+    fs::write(room.path("cmdline"), format!("{} rookery.offline=lab/3-00000000\n", line.trim())).unwrap();
+    room.server.requests();
+    let output = room.fetch(&[]);
+    assert_eq!(output.status.code(), Some(0), "{}", said(&output));
+    assert!(said(&output).contains("OFFLINE"), "{}", said(&output));
+    assert_eq!(booted(&room), format!("{}/init", second.toplevel));
+    assert_eq!(room.server.requests(), [] as [String; 0]);
+}
+
+fn register(room: &Room) -> Output {
+    let [root, run] = ["root", "run"].map(|name| room.path(name));
+    let conf = room.path("none");
+    Command::new(env!("CARGO_BIN_EXE_rookery-agent"))
+        .args(["register", "--nix-store", "nix-store", "--root", text(&root), "--run-dir", text(&run)])
+        .env("NIX_CONF_DIR", conf)
+        .env("NIX_CONFIG", "build-users-group =\nsubstituters =")
+        .env("HOME", room.path("home"))
+        .output()
+        .unwrap()
+}
+
+/// Every path is valid for Nix, and its content is what Nix takes it for.
+fn registered(room: &Room, published: &Published) {
+    let output = register(room);
+    assert_eq!(output.status.code(), Some(0), "{}", said(&output));
+    let root = room.path("root");
+    peer(nix(&root, "nix-store").args(["--verify", "--check-contents"]));
+    let found = peer(nix(&root, "nix-store").args(["-qR", published.toplevel.as_str()]));
+    assert_eq!(found.lines().count(), published.infos.len());
+}
+
+#[test]
+fn nix_is_told_what_was_brought_and_a_spoilt_database_heals() {
+    if !have(&["nix-store"]) {
+        return;
+    }
+    let room = Room::own();
+    let first = room.publish(1);
+    room.fetched(&first);
+    registered(&room, &first);
+    let second = room.publish(2);
+    room.fetched(&second);
+    registered(&room, &second);
+    registered(&room, &first);
+    let database = room.on_client("nix/var/nix/db");
+    for (file, content) in [("schema", ""), ("db.sqlite", ""), ("db.sqlite", "SQLite format 3\0 and then rubbish")] {
+        fs::write(database.join(file), content).unwrap();
+        // As after a boot: nobody knows yet that it is spoilt.
+        let _ = fs::remove_file(database.join("rookery-registered"));
+        registered(&room, &second);
+    }
+}
+
+/// A client whose whole disk is a tmpfs of this size.
+struct SmallDisk(PathBuf);
+
+impl SmallDisk {
+    fn mount(room: &Room, megabytes: u32) -> Option<Self> {
+        let root = room.path("root");
+        let size = format!("size={megabytes}m");
+        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", &size, "tmpfs", text(&root)]).status();
+        if !mounted.is_ok_and(|status| status.success()) {
+            skip("no file system can be mounted here");
+            return None;
+        }
+        Some(Self(root))
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg(&self.0).status();
+    }
+}
+
+#[test]
+fn the_oldest_generation_makes_room_and_the_last_good_one_stays() {
+    let room = Room::own();
+    // Shared libraries of 1.8 MB, and 0.5 MB for each generation, with what is kept free for overhead.
+    let Some(_disk) = SmallDisk::mount(&room, 4) else { return };
+    let first = room.publish(1);
+    room.fetched(&first);
+    let records = room.on_client("nix/var/rookery");
+    fs::create_dir_all(records.join("good")).unwrap();
+    fs::write(records.join("good/lab"), first.generation.id.to_string()).unwrap();
+    let [second, .., last] = [2, 3, 4, 5].map(|number| {
+        let published = room.publish(number);
+        room.fetched(&published);
+        published
+    });
+    room.complete(&last);
+    room.complete_paths(&first);
+    assert!(room.held(&first).exists(), "the one that last ran stays");
+    assert!(!room.held(&second).exists(), "the oldest other one goes");
+    let package = second.infos.iter().find(|info| info.store_path.name() == "package").unwrap().store_path.as_str();
+    assert!(!room.on_client(package).exists());
+    assert!(fs::read_to_string(records.join("dropped")).unwrap().contains(package));
+    assert!(!fs::read_to_string(room.received()).unwrap().contains(&package["/nix/store/".len()..]));
+}
+
+#[test]
+fn what_was_taken_from_the_disk_is_no_longer_valid_for_nix() {
+    if !have(&["nix-store"]) {
+        return;
+    }
+    let room = Room::own();
+    let [first, second] = [1, 2].map(|number| {
+        let published = room.publish(number);
+        room.fetched(&published);
+        published
+    });
+    registered(&room, &second);
+    // As an eviction leaves it.
+    fs::remove_dir_all(room.held(&first)).unwrap();
+    let gone: Vec<_> = first.trees.keys().filter(|path| !second.trees.contains_key(path)).collect();
+    let list: String = gone.iter().map(|path| format!("{path}\n")).collect();
+    fs::write(room.on_client("nix/var/rookery/dropped"), list).unwrap();
+    gone.iter().for_each(|path| fs::remove_dir_all(room.on_client(path.as_str())).unwrap());
+    registered(&room, &second);
+    assert!(!room.on_client("nix/var/rookery/dropped").exists());
+    let known =
+        peer(nix(&room.path("root"), "nix-store").args(["-q", "--referrers", second.infos[0].store_path.as_str()]));
+    assert!(gone.iter().all(|path| !known.contains(path.as_str())), "{known}");
+}
+
+#[test]
+fn a_disk_that_is_too_small_is_named_before_anything_is_fetched() {
+    let room = Room::own();
+    let Some(_disk) = SmallDisk::mount(&room, 1) else { return };
+    room.publish(1);
+    let output = room.fetch(&[]);
+    assert_eq!(output.status.code(), Some(1), "{}", said(&output));
+    assert!(said(&output).contains("disk is full"), "{}", said(&output));
+    assert!(!room.server.requests().iter().any(|path| path.starts_with("/nar/")));
+}
+
+#[test]
+fn register_without_a_nix_says_so() {
+    let room = Room::own();
+    let root = room.path("root");
+    let output = agent(&["register", "--nix-store", "/nonexistent", "--root", text(&root), "--run-dir", text(&root)]);
+    assert_eq!(output.status.code(), Some(1), "{}", said(&output));
+    assert!(said(&output).contains("/nonexistent"), "{}", said(&output));
+}
