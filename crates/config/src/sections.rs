@@ -151,6 +151,8 @@ pub struct Tftpd {
     /// The largest block (RFC 2348) that is granted, in bytes; it should fit the network's MTU less 32.
     #[serde(deserialize_with = "within::<_, _, 512, 65_464>")]
     pub max_block_size: u16,
+    /// Who may ask besides the machines of the subnets.
+    pub further_clients: Vec<AddressRange>,
 }
 
 /// The HTTP server of boot files, menus, packs and reports.
@@ -185,7 +187,14 @@ impl Default for Dhcpd {
 
 impl Default for Tftpd {
     fn default() -> Self {
-        Self { port: 69, max_transfers: 1000, max_transfers_per_client: 8, max_window: 64, max_block_size: 1468 }
+        Self {
+            port: 69,
+            max_transfers: 1000,
+            max_transfers_per_client: 8,
+            max_window: 64,
+            max_block_size: 1468,
+            further_clients: Vec::new(),
+        }
     }
 }
 

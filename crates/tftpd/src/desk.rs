@@ -31,6 +31,9 @@ pub struct Bounds {
 /// the first that exists is served.
 pub type Resolve = dyn Fn(&FileName, Ipv4Addr) -> Vec<PathBuf> + Send + Sync;
 
+/// Whether a machine of this address may ask at all.
+pub type Clients = dyn Fn(Ipv4Addr) -> bool + Send + Sync;
+
 /// Where ended transfers are told.
 pub type Record = dyn Fn(&Ended<'_>) + Send + Sync;
 
@@ -38,6 +41,7 @@ pub type Record = dyn Fn(&Ended<'_>) + Send + Sync;
 pub struct Desk {
     root: Root,
     addresses: Vec<Ipv4Addr>,
+    clients: Box<Clients>,
     resolve: Box<Resolve>,
     record: Box<Record>,
     bounds: Bounds,
@@ -78,7 +82,10 @@ pub struct Counts {
     pub dropped_busy: AtomicU64,
     /// ERROR packets not sent because the budget was used up.
     pub dropped_errors: AtomicU64,
-    /// Datagrams at the service's port that were no request, or came to an address that is not served at.
+    /// Transfers cut off before their client had answered, because others wanted the place.
+    pub evicted: AtomicU64,
+    /// Datagrams at the service's port that were no request, came to an address that is not served at, or from one that
+    /// is not served.
     pub dropped_noise: AtomicU64,
 }
 
@@ -91,13 +98,16 @@ pub(crate) enum Refusal {
     Open(OpenError),
     #[error("reading {}: {source}", path.display())]
     Read { path: PathBuf, source: std::io::Error },
+    #[error("opening: {0}")]
+    Thread(std::io::Error),
 }
 
 impl Desk {
-    /// Serves what `resolve` names beneath `root`, to requests that come to one of these addresses of ours.
+    /// Serves what `resolve` names beneath `root`, to requests of `clients` that come to one of these addresses of ours.
     pub fn new(
         root: Root,
         addresses: Vec<Ipv4Addr>,
+        clients: Box<Clients>,
         bounds: Bounds,
         resolve: Box<Resolve>,
         record: Box<Record>,
@@ -105,6 +115,7 @@ impl Desk {
         Self {
             root,
             addresses,
+            clients,
             resolve,
             record,
             bounds,
@@ -120,9 +131,10 @@ impl Desk {
         &self.counts
     }
 
-    /// Whether the address that a request came to is one of those configured: a socket of systemd's hears on all.
-    pub(crate) fn answers_at(&self, local: Ipv4Addr) -> bool {
-        self.addresses.contains(&local)
+    /// Whether the address that a request came to is one of those configured (a socket of systemd's hears on all), and
+    /// the client one of those that may ask. Others get no answer at all: it would go to whoever was named as the source.
+    pub(crate) fn answers(&self, local: Ipv4Addr, client: Ipv4Addr) -> bool {
+        self.addresses.contains(&local) && (self.clients)(client)
     }
 
     /// How far to go along with a client's options when its blocks may have `largest_block` bytes.
@@ -168,7 +180,7 @@ impl Refusal {
     pub(crate) fn reply(&self) -> Packet<'static> {
         match self {
             Self::Unknown => Packet::Error { code: ErrorCode::NOT_FOUND, message: b"file not found" },
-            Self::Open(_) | Self::Read { .. } => {
+            Self::Open(_) | Self::Read { .. } | Self::Thread(_) => {
                 Packet::Error { code: ErrorCode::ACCESS, message: b"access violation" }
             }
         }

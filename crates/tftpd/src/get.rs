@@ -84,37 +84,66 @@ impl FromStr for Url {
 /// Fetches `url` into the file `to`.
 ///
 /// # Errors
-/// See [`GetError`]. What had arrived until then stays in `to`.
+/// See [`GetError`]. What had arrived until then stays in `to`; if nothing had, `to` is as it was.
 pub fn get(url: &Url, wishes: Wishes, to: &Path) -> Result<Got, GetError> {
     let server = (url.host.as_str(), url.port)
         .to_socket_addrs()
         .ok()
         .and_then(|mut addresses| addresses.find(SocketAddr::is_ipv4))
         .ok_or_else(|| GetError::Host(url.host.clone()))?;
-    let write_error = |source| GetError::Write { path: to.to_owned(), source };
-    let mut file = io::BufWriter::new(File::create(to).map_err(write_error)?);
     let started = Instant::now();
-    let mut fetch = Fetch::new(Now::after_origin(Duration::ZERO), url.file.clone(), wishes);
+    let now = || Now::after_origin(started.elapsed());
+    let mut fetch = Fetch::new(now(), url.file.clone(), wishes);
     let mut line = ClientLine::new(server).map_err(|error| GetError::Network(server, error))?;
+    let mut output = Output { path: to, file: None };
     loop {
-        let now = || Now::after_origin(started.elapsed());
         while let Some(send) = fetch.poll(now()) {
             line.send(send, &fetch).map_err(|error| GetError::Network(server, error))?;
         }
         let Some(deadline) = fetch.next_deadline() else { break };
         match line.receive(deadline.since(now())) {
-            Ok(Some(packet)) => file.write_all(fetch.on_packet(now(), packet)).map_err(write_error)?,
+            Ok(Some(packet)) => output.append(fetch.on_packet(now(), packet))?,
             Ok(None) => fetch.on_timer(now()),
             Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => fetch.on_unreachable(),
             Err(error) => return Err(GetError::Network(server, error)),
         }
     }
-    file.flush().map_err(write_error)?;
-    match fetch.outcome() {
-        Some(Ok(fetched)) => Ok(Got { bytes: fetched.bytes, agreed: fetch.agreed().clone(), took: started.elapsed() }),
-        Some(Err(error)) => Err(GetError::Fetch(server, error.clone())),
+    let bytes = match fetch.outcome() {
+        Some(Ok(fetched)) => fetched.bytes,
+        Some(Err(error)) => return Err(GetError::Fetch(server, error.clone())),
         // The loop ends only with an outcome.
-        None => Err(GetError::Fetch(server, FetchError::Silence(Duration::ZERO))),
+        None => return Err(GetError::Fetch(server, FetchError::Silence(Duration::ZERO))),
+    };
+    output.finish()?;
+    Ok(Got { bytes, agreed: fetch.agreed().clone(), took: started.elapsed() })
+}
+
+/// The file on this side. It is made, or emptied, when the first bytes for it are there: a name that the server does not
+/// know costs nobody the file that he has.
+struct Output<'a> {
+    path: &'a Path,
+    file: Option<io::BufWriter<File>>,
+}
+
+impl Output<'_> {
+    fn append(&mut self, bytes: &[u8]) -> Result<(), GetError> {
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        self.write(|file| file.write_all(bytes))
+    }
+
+    /// An empty file arrives without any bytes.
+    fn finish(&mut self) -> Result<(), GetError> {
+        self.write(io::Write::flush)
+    }
+
+    fn write(&mut self, write: impl FnOnce(&mut io::BufWriter<File>) -> io::Result<()>) -> Result<(), GetError> {
+        let written = match &mut self.file {
+            Some(file) => write(file),
+            none => File::create(self.path).and_then(|file| write(none.insert(io::BufWriter::new(file)))),
+        };
+        written.map_err(|source| GetError::Write { path: self.path.to_owned(), source })
     }
 }
 

@@ -17,6 +17,6 @@ mod source;
 mod transfer;
 mod wire;
 
-pub use desk::{Bounds, Counts, Desk, Ended, Record, Resolve};
+pub use desk::{Bounds, Clients, Counts, Desk, Ended, Record, Resolve};
 pub use program::Program;
 pub use server::serve;

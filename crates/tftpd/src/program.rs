@@ -16,9 +16,8 @@ use service::{EventWriter, Failure, Options, Process};
 use tftp_engine::{Outcome, Wishes};
 use tracing::info;
 
-use crate::desk::{Bounds, Desk, Ended};
+use crate::desk::{Bounds, Clients, Desk, Ended};
 use crate::get::{Url, get};
-
 use crate::server::serve;
 
 /// Serves boot loaders, menus, kernels and initrds by TFTP
@@ -103,6 +102,7 @@ async fn run(config: Config, inherited: Vec<UdpSocket>, process: Process) -> Res
     let desk = Arc::new(Desk::new(
         Root::new(layout.root()),
         config.subnets.iter().map(|subnet| subnet.address.address()).collect(),
+        clients(&config),
         bounds(&config),
         Box::new(move |name, local| {
             let snapshot = Arc::clone(&current.read().unwrap_or_else(PoisonError::into_inner));
@@ -140,6 +140,15 @@ fn cure(kind: io::ErrorKind) -> &'static str {
         io::ErrorKind::PermissionDenied => "; a port below 1024 takes CAP_NET_BIND_SERVICE or a socket unit",
         _ => "",
     }
+}
+
+/// The machines of the subnets, and those that the section names.
+fn clients(config: &Config) -> Box<Clients> {
+    let subnets: Vec<_> = config.subnets.iter().map(|subnet| subnet.address).collect();
+    let further = config.tftpd.further_clients.clone();
+    Box::new(move |client| {
+        subnets.iter().any(|subnet| subnet.contains_host(client)) || further.iter().any(|range| range.contains(client))
+    })
 }
 
 fn bounds(config: &Config) -> Bounds {
@@ -181,6 +190,7 @@ fn log_counts(desk: &Desk) {
         incomplete = counts.incomplete.load(Ordering::Relaxed),
         refused = counts.refused.load(Ordering::Relaxed),
         dropped_busy = counts.dropped_busy.load(Ordering::Relaxed),
+        evicted = counts.evicted.load(Ordering::Relaxed),
         dropped_errors = counts.dropped_errors.load(Ordering::Relaxed),
         dropped_noise = counts.dropped_noise.load(Ordering::Relaxed),
         "stopped"

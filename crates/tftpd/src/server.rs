@@ -62,7 +62,7 @@ impl Listener {
         loop {
             tokio::select! {
                 knock = self.door.knock() => match knock? {
-                    Some(knock) if self.desk.answers_at(knock.local) => self.take(knock, &mut tasks),
+                    Some(knock) if self.desk.answers(knock.local, *knock.client.ip()) => self.take(knock, &mut tasks),
                     _ => drop(self.desk.counts.dropped_noise.fetch_add(1, Ordering::Relaxed)),
                 },
                 Some(ended) = tasks.join_next_with_id() => self.forget(&ended),
@@ -101,8 +101,11 @@ impl Listener {
         let (requests, receiver) = mpsc::channel(1);
         let desk = Arc::clone(&self.desk);
         let task = tasks.spawn(async move {
-            attend(desk, client, local, bytes, receiver).await;
-            drop(admission);
+            tokio::select! {
+                biased;
+                () = attend(&desk, client, local, bytes, receiver, &admission) => {}
+                () = admission.evicted() => drop(desk.counts.evicted.fetch_add(1, Ordering::Relaxed)),
+            }
             client
         });
         self.ports.insert(client, Port { task: task.id(), requests });

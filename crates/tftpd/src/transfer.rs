@@ -5,12 +5,13 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use tftp_engine::{Agreed, FileName, Now, Outcome, Packet, ReadRequest, Repeated, Stats, Transfer, Transmit};
+use tftp_engine::{Agreed, FileName, Now, Outcome, Packet, ReadRequest, Received, Repeated, Stats, Transfer, Transmit};
 use tokio::sync::mpsc::Receiver;
 use tracing::debug;
 
+use crate::admission::Admission;
 use crate::desk::{Desk, Ended, Refusal};
-use crate::source::Source;
+use crate::source::{Source, at_leisure};
 use crate::wire::{Line, SendError, is_closed};
 
 /// Answers `request`, and further ones that come from the same port while it lasts, until the port is quiet.
@@ -18,15 +19,16 @@ use crate::wire::{Line, SendError, is_closed};
 /// UEFI and the Raspberry Pi's ROM use one port for all their requests, so what arrives there may be a repetition, or
 /// the next file.
 pub(crate) async fn attend(
-    desk: Arc<Desk>,
+    desk: &Arc<Desk>,
     client: SocketAddrV4,
     local: Ipv4Addr,
     request: Vec<u8>,
     mut requests: Receiver<Vec<u8>>,
+    admission: &Admission,
 ) {
     let mut next = Some(request);
     while let Some(request) = next {
-        next = answer(&desk, client, local, request, &mut requests).await;
+        next = answer(desk, client, local, request, &mut requests, admission).await;
         if next.is_none() {
             // Whoever sends from here on finds the channel closed and starts anew.
             requests.close();
@@ -37,11 +39,12 @@ pub(crate) async fn attend(
 
 /// Returns the request that took this one's place, if any.
 async fn answer(
-    desk: &Desk,
+    desk: &Arc<Desk>,
     client: SocketAddrV4,
     local: Ipv4Addr,
     bytes: Vec<u8>,
     requests: &mut Receiver<Vec<u8>>,
+    admission: &Admission,
 ) -> Option<Vec<u8>> {
     let started = Instant::now();
     let line = match Line::open(local, client) {
@@ -59,7 +62,7 @@ async fn answer(
             return None;
         }
     };
-    let source = match desk.open(&request, local) {
+    let source = match open(desk, &request, local).await {
         Ok(source) => source,
         Err(refusal) => {
             debug!(%client, file = %request.name, %refusal, "request refused");
@@ -81,10 +84,17 @@ async fn answer(
     // Without a known MTU, the size that needs no asking.
     let agreed = request.negotiate(&desk.limits(line.largest_block().unwrap_or_default()), source.size());
     let transfer = Transfer::new(Now::after_origin(started.elapsed()), &agreed, source.size());
-    let mut session = Session { line, source, agreed, transfer, started, request: bytes };
+    let mut session = Session { line, source, agreed, transfer, started, request: bytes, admission };
     let (outcome, replacement) = session.run(requests).await;
     session.tell(desk, client, &request.name, outcome.as_ref());
     replacement
+}
+
+/// Looking for a file may wait for the disk too.
+async fn open(desk: &Arc<Desk>, request: &ReadRequest, local: Ipv4Addr) -> Result<Source, Refusal> {
+    let (desk, request) = (Arc::clone(desk), request.clone());
+    let open = move || desk.open(&request, local);
+    at_leisure(open).await.map_err(Refusal::Thread)?
 }
 
 async fn refuse(desk: &Desk, line: &Line, reply: Option<Packet<'_>>) {
@@ -97,7 +107,7 @@ async fn refuse(desk: &Desk, line: &Line, reply: Option<Packet<'_>>) {
     }
 }
 
-struct Session {
+struct Session<'a> {
     line: Line,
     source: Source,
     agreed: Agreed,
@@ -105,9 +115,10 @@ struct Session {
     started: Instant,
     /// The bytes that began it.
     request: Vec<u8>,
+    admission: &'a Admission,
 }
 
-impl Session {
+impl Session<'_> {
     /// Runs to the end. The outcome is `None` if the file could not be read; the client then hears nothing more, because
     /// an ERROR after the OACK would confuse pxelinux more than silence.
     async fn run(&mut self, requests: &mut Receiver<Vec<u8>>) -> (Option<Outcome>, Option<Vec<u8>>) {
@@ -152,7 +163,9 @@ impl Session {
     fn take(&mut self, received: std::io::Result<&[u8]>) {
         match received {
             Ok(packet) => {
-                self.transfer.on_packet(self.now(), packet);
+                if self.transfer.on_packet(self.now(), packet) == Received::Progress {
+                    self.admission.prove();
+                }
             }
             Err(error) if is_closed(&error) => self.transfer.on_unreachable(),
             // Some router's opinion; the timers know better.

@@ -5,9 +5,11 @@ use std::io::{self, IoSlice};
 use std::net::{Ipv4Addr, SocketAddrV4, UdpSocket as StdSocket};
 use std::os::fd::{AsFd, AsRawFd};
 
+use nix::libc;
 use nix::sys::socket::{
     ControlMessage, ControlMessageOwned, MsgFlags, SockaddrIn, getsockopt, recvmsg, sendmsg, setsockopt, sockopt,
 };
+use nix::{setsockopt_impl, sockopt_impl};
 use tftp_engine::data_header;
 use tokio::io::Interest;
 use tokio::net::UdpSocket;
@@ -54,6 +56,9 @@ pub(crate) struct Line {
 impl Line {
     pub(crate) fn open(local: Ipv4Addr, client: SocketAddrV4) -> io::Result<Self> {
         let socket = StdSocket::bind((local, 0))?;
+        // Where a router on the way takes less than our own card, it may split a block; refused, the block would come again
+        // as large as before.
+        setsockopt(&socket, MtuDiscover, &libc::IP_PMTUDISC_DONT)?;
         socket.connect(client)?;
         socket.set_nonblocking(true)?;
         Ok(Self { socket: UdpSocket::from_std(socket)?, segmented: true })
@@ -88,11 +93,17 @@ impl Line {
     ) -> Result<(), SendError> {
         let end = first + u64::from(count);
         let mut next = first;
+        let mut warm = false;
         while next < end {
             let most = if self.segmented { segments(block_size) } else { 1 };
             let some = most.min(end - next);
-            match self.try_send_blocks(source, block_size, next, some) {
-                Ok(()) => next += some,
+            match self.try_send_blocks(source, block_size, next, some, warm) {
+                Ok(()) => (next, warm) = (next + some, false),
+                Err(SendError::Source(error)) if error.kind() == io::ErrorKind::WouldBlock => {
+                    let length = usize::from(block_size) * usize::from(count);
+                    source.warm((next - 1) * u64::from(block_size), length).await.map_err(SendError::Source)?;
+                    warm = true;
+                }
                 Err(SendError::Socket(error)) if error.kind() == io::ErrorKind::WouldBlock => {
                     // The buffer is this thread's, not ours: it is filled again after the wait.
                     self.socket.writable().await.map_err(SendError::Socket)?;
@@ -109,14 +120,22 @@ impl Line {
         Ok(())
     }
 
-    fn try_send_blocks(&self, source: &Source, block_size: u16, first: u64, count: u64) -> Result<(), SendError> {
+    fn try_send_blocks(
+        &self,
+        source: &Source,
+        block_size: u16,
+        first: u64,
+        count: u64,
+        warm: bool,
+    ) -> Result<(), SendError> {
         WINDOW.with_borrow_mut(|window| {
             let offset = (first - 1) * u64::from(block_size);
             let length = (count * u64::from(block_size)).min(source.size().saturating_sub(offset));
             window
                 .payload
                 .resize(usize::try_from(length).map_err(|error| SendError::Source(io::Error::other(error)))?, 0);
-            source.read_exact_at(&mut window.payload, offset).map_err(SendError::Source)?;
+            let read = if warm { Source::read } else { Source::read_cached };
+            read(source, &mut window.payload, offset).map_err(SendError::Source)?;
             window.headers.clear();
             window.headers.extend((first..first + count).map(data_header));
             let mut payloads = window.payload.chunks(block_size.into());
@@ -165,7 +184,7 @@ fn segments(block_size: u16) -> u64 {
 fn receive(socket: &UdpSocket) -> io::Result<Option<Knock>> {
     let mut buffer = [0; 1024];
     let mut pieces = [io::IoSliceMut::new(&mut buffer)];
-    let mut control = nix::cmsg_space!(nix::libc::in_pktinfo);
+    let mut control = nix::cmsg_space!(libc::in_pktinfo);
     let fd = socket.as_fd().as_raw_fd();
     let message = recvmsg::<SockaddrIn>(fd, &mut pieces, Some(&mut control), MsgFlags::MSG_DONTWAIT)?;
     let client = message.address.map(|client| SocketAddrV4::new(client.ip(), client.port()));
@@ -179,7 +198,7 @@ fn receive(socket: &UdpSocket) -> io::Result<Option<Knock>> {
 }
 
 /// Which of our addresses was asked.
-fn local_address(info: &nix::libc::in_pktinfo) -> Option<Ipv4Addr> {
+fn local_address(info: &libc::in_pktinfo) -> Option<Ipv4Addr> {
     let [own, destination] =
         [info.ipi_spec_dst, info.ipi_addr].map(|address| Ipv4Addr::from(address.s_addr.to_ne_bytes()));
     // The header's destination may be a broadcast address; `own` is the interface's then. But it is only filled in for
@@ -197,9 +216,117 @@ thread_local! {
     static WINDOW: RefCell<Window> = const { RefCell::new(Window { payload: Vec::new(), headers: Vec::new() }) };
 }
 
+sockopt_impl!(
+    /// Whether packets may be split on their way (ip(7), IP_MTU_DISCOVER).
+    MtuDiscover,
+    SetOnly,
+    libc::IPPROTO_IP,
+    libc::IP_MTU_DISCOVER,
+    libc::c_int
+);
+
 /// IPv4, UDP, TFTP.
 const HEADERS: i32 = 20 + 8 + 4;
 /// 65,535 less the headers of IPv4 and UDP; it bounds what is handed over in one piece, too.
 pub(crate) const LARGEST_DATAGRAM: u64 = 65_507;
 /// UDP_MAX_SEGMENTS of Linux before 6.9.
 const MOST_SEGMENTS: u64 = 64;
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+    use std::os::unix::fs::FileExt;
+
+    use tempfile::TempDir;
+    use tftp_engine::Mode;
+
+    use super::*;
+
+    sockopt_impl!(
+        /// Without checksums the kernel refuses to split a window (udp_send_skb), as some cards do.
+        NoCheck,
+        SetOnly,
+        libc::SOL_SOCKET,
+        libc::SO_NO_CHECK,
+        libc::c_int
+    );
+
+    /// A file whose `length` bytes at `offset` are counted up, and nothing but a hole before them.
+    fn file(directory: &TempDir, offset: u64, length: u64) -> Source {
+        let path = directory.path().join("file");
+        let bytes: Vec<u8> = (0..=255).cycle().take(usize::try_from(length).unwrap()).collect();
+        std::fs::write(&path, "").unwrap();
+        File::options().write(true).open(&path).unwrap().write_all_at(&bytes, offset).unwrap();
+        Source::new(File::open(&path).unwrap(), offset + length, Mode::Octet).unwrap()
+    }
+
+    fn client() -> (StdSocket, SocketAddrV4) {
+        let socket = StdSocket::bind("127.0.0.1:0").unwrap();
+        let port = socket.local_addr().unwrap().port();
+        (socket, SocketAddrV4::new(Ipv4Addr::LOCALHOST, port))
+    }
+
+    fn datagrams(socket: &StdSocket) -> Vec<Vec<u8>> {
+        socket.set_nonblocking(true).unwrap();
+        let mut buffer = vec![0; 65_536];
+        std::iter::from_fn(|| socket.recv(&mut buffer).ok().map(|length| buffer[..length].to_vec())).collect()
+    }
+
+    /// The headers and first bytes of blocks 4,000,000 to 4,000,007, of which the last is empty: beyond 4 GiB, and for
+    /// the 62nd time around the 16 bits of the wire.
+    const FIRST: u64 = 4_000_000;
+    const BLOCK: u16 = 1468;
+
+    fn far(directory: &TempDir) -> Source {
+        file(directory, (FIRST - 1) * u64::from(BLOCK), 7 * u64::from(BLOCK))
+    }
+
+    fn expect(datagrams: &[Vec<u8>]) {
+        assert_eq!(datagrams.len(), 8);
+        for (block, datagram) in (FIRST..).zip(datagrams) {
+            assert_eq!(datagram[..4], data_header(block));
+        }
+        assert_eq!(datagrams[0][4..260], (0..=255).collect::<Vec<u8>>()[..]);
+        assert_eq!((datagrams[6].len(), datagrams[7].len()), (1472, 4));
+    }
+
+    #[tokio::test]
+    async fn the_kernel_is_handed_a_window_in_one_piece() {
+        let directory = tempfile::tempdir().unwrap();
+        let (socket, address) = client();
+        // Who can take several segments at once sees what was handed over, not what a cable would carry.
+        setsockopt(&socket, sockopt::UdpGroSegment, &true).unwrap();
+        let mut line = Line::open(Ipv4Addr::LOCALHOST, address).unwrap();
+        line.send_blocks(&far(&directory), BLOCK, FIRST, 8).await.unwrap();
+        let whole = datagrams(&socket);
+        assert_eq!(whole.iter().map(Vec::len).collect::<Vec<_>>(), [7 * 1472 + 4]);
+        assert!(line.segmented);
+    }
+
+    #[tokio::test]
+    async fn the_window_arrives_as_blocks() {
+        let directory = tempfile::tempdir().unwrap();
+        let (socket, address) = client();
+        let mut line = Line::open(Ipv4Addr::LOCALHOST, address).unwrap();
+        line.send_blocks(&far(&directory), BLOCK, FIRST, 8).await.unwrap();
+        expect(&datagrams(&socket));
+    }
+
+    #[tokio::test]
+    async fn a_card_that_splits_no_windows_is_given_blocks() {
+        let directory = tempfile::tempdir().unwrap();
+        let (socket, address) = client();
+        let mut line = Line::open(Ipv4Addr::LOCALHOST, address).unwrap();
+        setsockopt(&line.socket, NoCheck, &1).unwrap();
+        line.send_blocks(&far(&directory), BLOCK, FIRST, 8).await.unwrap();
+        assert!(!line.segmented);
+        expect(&datagrams(&socket));
+    }
+
+    #[tokio::test]
+    async fn blocks_fit_the_route() {
+        let (_socket, address) = client();
+        let line = Line::open(Ipv4Addr::LOCALHOST, address).unwrap();
+        assert_eq!(line.largest_block().unwrap(), 65_503, "loopback's MTU is an IPv4 packet's greatest length");
+    }
+}

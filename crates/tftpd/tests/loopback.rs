@@ -7,7 +7,7 @@ mod common;
 use std::os::unix::fs::symlink;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use common::{BOUNDS, Client, Server, pattern, until};
+use common::{BOUNDS, Client, STRANGER, Server, pattern, until};
 use nix::sys::stat::Mode;
 use nix::unistd::mkfifo;
 use tftp_engine::Wishes;
@@ -188,6 +188,9 @@ fn requests_beyond_the_bounds_are_dropped_and_counted() {
     for client in &mut clients {
         client.request(b"\0\x01file\0octet\0tsize\x000\0");
         assert_eq!(client.receive(), b"\0\x06tsize\x0010\0");
+        // Only who has answered keeps a place.
+        client.reply(b"\0\x04\0\0");
+        client.receive();
     }
     let third = Client::new(&server);
     third.request(b"\0\x01file\0octet\0");
@@ -197,7 +200,47 @@ fn requests_beyond_the_bounds_are_dropped_and_counted() {
     clients[0].reply(b"\0\x05\0\0enough\0");
     // The place is free a moment after the transfer has ended; `get` asks until it is.
     get(&url(&server, "file"), Wishes::default(), &server.path("fetched")).unwrap();
-    assert_eq!(server.stop()[..2], ["file 0 Some(SizeProbe) tsize=10", "file 10 Some(Complete) tsize=10"]);
+    assert_eq!(server.stop()[..2], ["file 0 Some(Aborted(ErrorCode(0))) tsize=10", "file 10 Some(Complete) tsize=10"]);
+}
+
+/// A room's worth of requests in other people's names does not keep the machines out that answer.
+#[test]
+fn forged_requests_make_room() {
+    let server = Server::with(Bounds { max_transfers: 3, ..BOUNDS });
+    let bytes = server.put("file", 2000);
+    let forged: Vec<Client> = (0..3).map(|_| Client::new(&server)).collect();
+    for client in &forged {
+        client.request(b"\0\x01file\0octet\0tsize\x000\0");
+    }
+    let mut client = Client::new(&server);
+    client.request(b"\0\x01file\0octet\0");
+    assert_eq!(client.receive()[4..], bytes[..512]);
+    until(|| server.desk.counts().evicted.load(Ordering::Relaxed) == 1);
+    client.reply(b"\0\x04\0\x01");
+    assert_eq!(client.receive()[4..], bytes[512..1024]);
+}
+
+#[test]
+fn a_stranger_hears_nothing() {
+    let server = Server::start();
+    server.put("file", 10);
+    let stranger = Client::at(&server, STRANGER);
+    stranger.request(b"\0\x01file\0octet\0");
+    stranger.request(b"\0\x02file\0octet\0");
+    until(|| server.desk.counts().dropped_noise.load(Ordering::Relaxed) == 2);
+    assert!(stranger.hears_nothing());
+}
+
+#[test]
+fn get_leaves_its_file_alone_until_there_is_another() {
+    let server = Server::start();
+    let to = server.path("fetched");
+    std::fs::write(&to, "what was there").unwrap();
+    get(&url(&server, "none"), Wishes::default(), &to).unwrap_err();
+    assert_eq!(std::fs::read(&to).unwrap(), b"what was there");
+    server.put("empty", 0);
+    get(&url(&server, "empty"), Wishes::default(), &to).unwrap();
+    assert_eq!(std::fs::read(&to).unwrap(), b"");
 }
 
 #[test]

@@ -16,6 +16,9 @@ use tokio::sync::oneshot;
 pub(crate) const BOUNDS: Bounds =
     Bounds { max_transfers: 100, max_transfers_per_client: 50, max_window: 64, block_size_max: 65464 };
 
+/// A client that may not ask.
+pub(crate) const STRANGER: Ipv4Addr = Ipv4Addr::new(127, 9, 9, 9);
+
 pub(crate) struct Server {
     pub(crate) address: SocketAddr,
     pub(crate) directory: TempDir,
@@ -46,8 +49,9 @@ impl Server {
             name.as_str().map(PathBuf::from).into_iter().collect()
         };
         let addresses = vec![Ipv4Addr::LOCALHOST];
+        let clients = |client| client != STRANGER;
         let root = Root::new(directory.path());
-        let desk = Arc::new(Desk::new(root, addresses, bounds, Box::new(resolve), Box::new(record)));
+        let desk = Arc::new(Desk::new(root, addresses, Box::new(clients), bounds, Box::new(resolve), Box::new(record)));
         // Any address, as a socket inherited from systemd may be bound: which one was asked is for the server to find.
         let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
         let address = (Ipv4Addr::LOCALHOST, socket.local_addr().unwrap().port()).into();
@@ -116,13 +120,23 @@ pub(crate) struct Client {
 
 impl Client {
     pub(crate) fn new(server: &Server) -> Self {
-        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        Self::at(server, Ipv4Addr::LOCALHOST)
+    }
+
+    pub(crate) fn at(server: &Server, address: Ipv4Addr) -> Self {
+        let socket = UdpSocket::bind((address, 0)).unwrap();
         socket.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
         Self { socket, server: server.address, from: None }
     }
 
     pub(crate) fn request(&self, request: &[u8]) {
         self.socket.send_to(request, self.server).unwrap();
+    }
+
+    /// Whether nothing has arrived.
+    pub(crate) fn hears_nothing(&self) -> bool {
+        self.socket.set_nonblocking(true).unwrap();
+        self.socket.recv(&mut [0; 16]).is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock)
     }
 
     /// To the port that the last packet came from.

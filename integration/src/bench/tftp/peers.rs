@@ -29,15 +29,15 @@ impl Server {
 
     /// tftp-hpa: a process for each transfer.
     pub(super) fn hpa(lab: &Lab, workspace: &Workspace, root: &Path) -> Result<Self> {
-        let (program, address) = (unpacked(workspace, "in.tftpd")?, Ipv4Addr::new(10, 77, 0, 2));
+        let (program, address) = (unpacked(workspace, "tftpd-hpa", "in.tftpd")?, Ipv4Addr::new(10, 77, 0, 2));
         let mut command = lab.namespace().command(&program);
-        command.args(["--foreground", "--listen", "--secure", "--address", &format!("{address}:69")]).arg(root);
+        command.args(["-L", "--secure", "--address", &format!("{address}:69")]).arg(root);
         Self::start(lab, "tftpd-hpa", address, &program, command)
     }
 
     /// atftpd: a thread for each transfer.
     pub(super) fn atftpd(lab: &Lab, workspace: &Workspace, root: &Path) -> Result<Self> {
-        let (program, address) = (unpacked(workspace, "atftpd")?, Ipv4Addr::new(10, 77, 0, 3));
+        let (program, address) = (unpacked(workspace, "atftpd", "atftpd")?, Ipv4Addr::new(10, 77, 0, 3));
         let mut command = lab.namespace().command(&program);
         command.args(["--daemon", "--no-fork", "--no-multicast", "--maxthread", "2000", "--verbose=3"]);
         command.args(["--user", "root", "--group", "root", "--bind-address", &address.to_string()]).arg(root);
@@ -72,8 +72,8 @@ impl Server {
 }
 
 /// A program that `integration/setup` has unpacked: installed, it would serve this machine's network.
-fn unpacked(workspace: &Workspace, name: &str) -> Result<PathBuf> {
-    let path = workspace.target().join("lab/peers/usr/sbin").join(name);
+fn unpacked(workspace: &Workspace, package: &str, program: &str) -> Result<PathBuf> {
+    let path = workspace.target().join("lab/peers").join(package).join("usr/sbin").join(program);
     if path.is_file() {
         Ok(path)
     } else {
