@@ -10,7 +10,7 @@ use toml::Spanned;
 
 use crate::error::{ConfigError, Source};
 use crate::wire::{Located, no_such_role};
-use crate::{Role, Subnet};
+use crate::{HostMenu, Role, Subnet};
 
 /// A machine that is known by name.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -26,6 +26,9 @@ pub struct Host {
     /// An address of its own, never given to another.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub address: Option<Ipv4Addr>,
+    /// In what its menu differs from its role's.
+    #[serde(skip_serializing_if = "HostMenu::is_empty")]
+    pub menu: HostMenu,
 }
 
 /// All hosts of `hosts.d`, each MAC, name and address once, ordered by MAC.
@@ -47,6 +50,8 @@ struct WireHost {
     name: Spanned<HostName>,
     role: Option<Spanned<RoleName>>,
     address: Option<Spanned<Ipv4Addr>>,
+    #[serde(default)]
+    menu: HostMenu,
 }
 
 impl Hosts {
@@ -133,7 +138,13 @@ impl Seen<'_> {
             self.check_address(*address.get_ref(), &name)
                 .map_err(|message| source.error(address.span().start, message))?;
         }
-        Ok(Host { mac, name, role: wire.role.map(Spanned::into_inner), address: wire.address.map(Spanned::into_inner) })
+        Ok(Host {
+            mac,
+            name,
+            role: wire.role.map(Spanned::into_inner),
+            address: wire.address.map(Spanned::into_inner),
+            menu: wire.menu,
+        })
     }
 
     fn check_address(&mut self, address: Ipv4Addr, name: &HostName) -> Result<(), String> {

@@ -5,6 +5,7 @@
 
 mod error;
 mod hosts;
+mod menu;
 mod sections;
 mod types;
 mod wire;
@@ -18,6 +19,7 @@ use serde::Serialize;
 
 pub use error::ConfigError;
 pub use hosts::{Host, Hosts};
+pub use menu::{HostMenu, InvalidSerialConsole, SerialConsole};
 pub use sections::{Dhcpd, LeaseIdentity, Mode, NarCache, Publish, Role, Subnet, Tftpd, Unknown};
 pub use types::{AddressRange, InterfaceAddress, InvalidAddress, Route};
 

@@ -1,11 +1,11 @@
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
 
-use boot_model::{Label, RoleName};
+use boot_model::{KernelParameter, Label, RoleName};
 use serde::de::{Deserializer, Error};
 use serde::{Deserialize, Serialize};
 
-use crate::{AddressRange, InterfaceAddress, Route};
+use crate::{AddressRange, InterfaceAddress, Route, SerialConsole};
 
 /// A network that clients boot from.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -93,6 +93,15 @@ pub struct Role {
     pub menu_timeout_seconds: u16,
     /// How many of the newest generations the menu shows; the default is always among them.
     pub menu_generations: u16,
+    /// Whether the menu offers to test the memory, where that program is installed.
+    pub memtest: bool,
+    /// Whether the menu offers the default alone, and no loader lets command lines be edited.
+    pub locked: bool,
+    /// The serial line that loaders use besides the screen, and the kernel.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub serial_console: Option<SerialConsole>,
+    /// What the kernel is told besides the generation's own parameters, behind them.
+    pub kernel_parameters: Vec<KernelParameter>,
 }
 
 /// How generations are made servable.

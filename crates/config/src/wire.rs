@@ -4,13 +4,13 @@ use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
 
-use boot_model::{Label, RoleName};
+use boot_model::{KernelParameter, Label, RoleName};
 use serde::Deserialize;
 use toml::Spanned;
 
 use crate::error::{ConfigError, Source};
 use crate::sections::{Dhcpd, Mode, NarCache, Publish, Tftpd, Unknown};
-use crate::{AddressRange, InterfaceAddress, Route};
+use crate::{AddressRange, InterfaceAddress, Route, SerialConsole};
 
 #[derive(Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
@@ -72,6 +72,13 @@ pub(crate) struct Role {
     menu_timeout_seconds: u16,
     #[serde(default = "menu_generations")]
     menu_generations: Spanned<u16>,
+    #[serde(default)]
+    memtest: bool,
+    #[serde(default)]
+    locked: bool,
+    serial_console: Option<SerialConsole>,
+    #[serde(default)]
+    kernel_parameters: Vec<KernelParameter>,
 }
 
 /// A checked value and where it stands.
@@ -267,6 +274,10 @@ pub(crate) fn roles(wire: Vec<Role>, source: &Source<'_>) -> Result<Vec<crate::R
             local_disk: role.local_disk,
             menu_timeout_seconds: role.menu_timeout_seconds,
             menu_generations: role.menu_generations.into_inner(),
+            memtest: role.memtest,
+            locked: role.locked,
+            serial_console: role.serial_console,
+            kernel_parameters: role.kernel_parameters,
         })
     };
     wire.into_iter().map(check).collect()

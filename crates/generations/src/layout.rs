@@ -1,7 +1,9 @@
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 
-use boot_model::{GenerationId, GenerationRef, MacAddr, RoleName, Sha256Digest, StoreHash, generation::CLOSURE_FILE};
+use boot_model::{
+    Architecture, GenerationId, GenerationRef, MacAddr, RoleName, Sha256Digest, StoreHash, generation::CLOSURE_FILE,
+};
 
 /// Every path below the state directory. Methods without `_name` are absolute (joined to the root they were given).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -177,13 +179,55 @@ impl Layout {
 
     /// A pxelinux configuration within one set of menus: the default one, or a host's.
     pub fn pxelinux_menu(server: Ipv4Addr, host: Option<MacAddr>) -> PathBuf {
-        let name = host.map_or_else(|| "default".to_owned(), |mac| format!("01-{}", mac.hyphenated()));
-        Path::new(&server.to_string()).join("pxelinux.cfg").join(name)
+        Path::new(&server.to_string()).join("pxelinux.cfg").join(bootif_name(host))
     }
 
-    /// An iPXE script within one set of menus: the default one, or a host's.
-    pub fn ipxe_menu(server: Ipv4Addr, host: Option<MacAddr>) -> PathBuf {
-        let name = host.map_or_else(|| "default".to_owned(), MacAddr::hyphenated);
-        Path::new(&server.to_string()).join("ipxe").join(format!("{name}.ipxe"))
+    /// A configuration of syslinux.efi within one set of menus: the default one, or a host's.
+    pub fn syslinux_efi_menu(server: Ipv4Addr, host: Option<MacAddr>) -> PathBuf {
+        Path::new(&server.to_string()).join("efi").join(bootif_name(host))
     }
+
+    /// An iPXE script within one set of menus, for machines with kernels of this architecture: the default one, or a host's.
+    pub fn ipxe_menu(server: Ipv4Addr, architecture: Architecture, host: Option<MacAddr>) -> PathBuf {
+        let name = host.map_or_else(|| "default".to_owned(), MacAddr::hyphenated);
+        let folder = match architecture {
+            Architecture::X86_64 => "ipxe",
+            Architecture::Aarch64 => "ipxe-arm64",
+        };
+        Path::new(&server.to_string()).join(folder).join(format!("{name}.ipxe"))
+    }
+
+    /// The file that GRUB reads first, within one set of menus: it leads to the machine's own.
+    pub fn grub_start(server: Ipv4Addr) -> PathBuf {
+        Path::new(&server.to_string()).join("grub/grub.cfg")
+    }
+
+    /// A GRUB configuration within one set of menus, for machines with kernels of this architecture: the default one, or a host's.
+    pub fn grub_menu(server: Ipv4Addr, architecture: Architecture, host: Option<MacAddr>) -> PathBuf {
+        let name = format!("{}.cfg", bootif_name(host));
+        Path::new(&server.to_string()).join("grub").join(Self::grub_cpu(architecture)).join(name)
+    }
+
+    /// What GRUB calls its own architecture (`$grub_cpu`).
+    pub const fn grub_cpu(architecture: Architecture) -> &'static str {
+        match architecture {
+            Architecture::X86_64 => "x86_64",
+            Architecture::Aarch64 => "arm64",
+        }
+    }
+
+    /// A wish about a machine's next boot.
+    pub fn intent(&self, mac: MacAddr) -> PathBuf {
+        self.intents().join(format!("{}.json", mac.hyphenated()))
+    }
+
+    /// The memory test for machines with BIOS, within `loaders`.
+    pub const MEMTEST_BIOS_NAME: &str = "memtest-bios";
+    /// The memory test for machines with UEFI, within `loaders`.
+    pub const MEMTEST_EFI_NAME: &str = "memtest-efi";
+}
+
+/// As the loaders write it: hardware type 01 (Ethernet), then the card.
+fn bootif_name(host: Option<MacAddr>) -> String {
+    host.map_or_else(|| "default".to_owned(), |mac| format!("01-{}", mac.hyphenated()))
 }

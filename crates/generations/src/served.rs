@@ -2,7 +2,7 @@ use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use boot_model::{GenerationRef, MacAddr, RoleName, StoreHash, event::Content, generation::boot_file};
+use boot_model::{Architecture, GenerationRef, MacAddr, RoleName, StoreHash, event::Content, generation::boot_file};
 use thiserror::Error;
 
 use crate::{CacheIndex, Layout, Snapshot};
@@ -60,10 +60,14 @@ impl ServedNames {
             return Err(NotServed::UnknownName);
         }
         match parts[..] {
-            ["boot.ipxe"] => {
-                Ok(menu(client.into_iter().map(Some).chain([None]).map(|host| Layout::ipxe_menu(server, host))))
-            }
-            ["pxelinux.cfg", file] => pxelinux_menu(file, server),
+            ["boot.ipxe"] => Ok(ipxe_menu(server, Architecture::X86_64, client)),
+            ["boot-arm64.ipxe"] => Ok(ipxe_menu(server, Architecture::Aarch64, client)),
+            ["pxelinux.cfg", file] => Ok(menu([Layout::pxelinux_menu(server, searched(file)?)])),
+            // syslinux.efi searches beside itself.
+            ["efi64" | "efi32", "pxelinux.cfg", file] => Ok(menu([Layout::syslinux_efi_menu(server, searched(file)?)])),
+            ["grub", "grub.cfg"] => Ok(menu([Layout::grub_start(server)])),
+            ["grub", "x86_64", file] => grub_menu(file, server, Architecture::X86_64),
+            ["grub", "arm64", file] => grub_menu(file, server, Architecture::Aarch64),
             ["boot", role, id, file] => self.generation_file(role, id, file, Content::Boot),
             ["bundle", role, name] => self.bundle(role, name),
             ["generations", role, id, file] => self.generation_file(role, id, file, Content::Generation),
@@ -131,12 +135,21 @@ impl ServedNames {
 
 /// The searches before a host's own file and `default` (by UUID, then by address in hex) are answered with one quick no: each
 /// costs the client a round trip, so no menu is ever written under those names.
-fn pxelinux_menu(file: &str, server: Ipv4Addr) -> Result<Served, NotServed> {
-    let host = match file {
-        "default" => None,
-        _ => Some(MacAddr::from_bootif(file).map_err(|_| NotServed::UnknownName)?),
-    };
-    Ok(menu([Layout::pxelinux_menu(server, host)]))
+fn searched(file: &str) -> Result<Option<MacAddr>, NotServed> {
+    match file {
+        "default" => Ok(None),
+        _ => Ok(Some(MacAddr::from_bootif(file).map_err(|_| NotServed::UnknownName)?)),
+    }
+}
+
+fn grub_menu(file: &str, server: Ipv4Addr, architecture: Architecture) -> Result<Served, NotServed> {
+    let host = searched(file.strip_suffix(".cfg").ok_or(NotServed::UnknownName)?)?;
+    Ok(menu([Layout::grub_menu(server, architecture, host)]))
+}
+
+fn ipxe_menu(server: Ipv4Addr, architecture: Architecture, client: Option<MacAddr>) -> Served {
+    let hosts = client.into_iter().map(Some).chain([None]);
+    menu(hosts.map(|host| Layout::ipxe_menu(server, architecture, host)))
 }
 
 fn menu(names: impl IntoIterator<Item = PathBuf>) -> Served {

@@ -41,6 +41,22 @@ fn each_form_of_name_has_its_file() {
             Content::Menu,
             "menus/current/10.77.0.1/pxelinux.cfg/01-52-54-00-77-00-01".to_owned(),
         ),
+        (
+            "efi64/pxelinux.cfg/01-52-54-00-77-00-01".to_owned(),
+            Content::Menu,
+            "menus/current/10.77.0.1/efi/01-52-54-00-77-00-01".to_owned(),
+        ),
+        ("/grub/grub.cfg".to_owned(), Content::Menu, "menus/current/10.77.0.1/grub/grub.cfg".to_owned()),
+        (
+            "/grub/arm64/01-52-54-00-77-00-01.cfg".to_owned(),
+            Content::Menu,
+            "menus/current/10.77.0.1/grub/arm64/01-52-54-00-77-00-01.cfg".to_owned(),
+        ),
+        (
+            "boot-arm64.ipxe".to_owned(),
+            Content::Menu,
+            "menus/current/10.77.0.1/ipxe-arm64/52-54-00-77-00-01.ipxe".to_owned(),
+        ),
         ("boot.ipxe".to_owned(), Content::Menu, "menus/current/10.77.0.1/ipxe/52-54-00-77-00-01.ipxe".to_owned()),
         (format!("boot/lab/1-aaaaaaaa/{kernel}"), Content::Boot, format!("generations/lab/1-aaaaaaaa/boot/{kernel}")),
         (
@@ -77,6 +93,9 @@ fn what_the_table_does_not_name_is_not_served() {
         ("loaders.json", NotServed::UnknownName),
         ("a\\b", NotServed::UnknownName),
         ("pxelinux.cfg/0A4D00C7", NotServed::UnknownName),
+        ("grub/x86_64/../../x.cfg", NotServed::UnknownName),
+        ("grub/x86_64/grub.cfg", NotServed::UnknownName),
+        ("grub/x86_64/default", NotServed::UnknownName),
         ("boot/lab/2-bbbbbbbb/x", NotServed::NoGeneration("lab/2-bbbbbbbb".parse().unwrap())),
         ("boot/lab/1-aaaaaaaa/generation.json", NotServed::NoFile("lab/1-aaaaaaaa".parse().unwrap())),
         ("generations/lab/1-aaaaaaaa/boot", NotServed::NoFile("lab/1-aaaaaaaa".parse().unwrap())),

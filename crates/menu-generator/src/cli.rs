@@ -7,7 +7,8 @@ use config::Config;
 use generations::{Layout, Snapshot};
 use service::{Failure, Options};
 
-use crate::{Loader, Rendered, render, serve};
+use crate::serve::{memtest_installed, now};
+use crate::{Intents, Loader, Rendered, Sources, render, serve};
 
 /// Renders the boot menus of every published generation
 #[derive(Debug, Parser)]
@@ -32,7 +33,7 @@ enum Verb {
         /// The machine's card; without it the menu of unknown machines
         #[arg(long, value_name = "MAC")]
         host: Option<MacAddr>,
-        /// pxelinux or ipxe
+        /// pxelinux, syslinux-efi, ipxe, ipxe-arm64, grub or grub-arm64
         #[arg(long)]
         loader: Loader,
         /// The address of this server that the machine asks; the first subnet's unless given
@@ -69,6 +70,13 @@ fn scan(config: &Config) -> Result<Snapshot, Failure> {
     Ok(generations::scan(&Layout::new(&config.state_directory), &Snapshot::default())?)
 }
 
+fn rendered(config: &Config, snapshot: &Snapshot) -> Rendered {
+    let layout = Layout::new(&config.state_directory);
+    let intents = Intents::look(&layout, now());
+    let memtest = memtest_installed(&layout);
+    render(&Sources { config, hosts: &config.hosts, snapshot, intents: &intents, memtest })
+}
+
 fn one(config: &Config, host: Option<MacAddr>, loader: Loader, server: Option<Ipv4Addr>) -> Result<String, Failure> {
     let addresses: Vec<Ipv4Addr> = config.subnets.iter().map(|subnet| subnet.address.address()).collect();
     let server = match server {
@@ -84,7 +92,7 @@ fn one(config: &Config, host: Option<MacAddr>, loader: Loader, server: Option<Ip
             .first()
             .ok_or_else(|| Failure::configuration("no [[subnet]] says for which address menus are"))?,
     };
-    let Rendered { mut files, .. } = render(config, &config.hosts, &scan(config)?);
+    let Rendered { mut files, .. } = rendered(config, &scan(config)?);
     let own = host.and_then(|host| files.remove(&loader.file(server, Some(host))));
     let menu = own.or_else(|| files.remove(&loader.file(server, None)));
     let menu = menu.ok_or_else(|| Failure::runtime("no menu was rendered for it"))?;
@@ -93,7 +101,7 @@ fn one(config: &Config, host: Option<MacAddr>, loader: Loader, server: Option<Ip
 
 fn check(config: &Config) -> Result<(), Failure> {
     let snapshot = scan(config)?;
-    let rendered = render(config, &config.hosts, &snapshot);
+    let rendered = rendered(config, &snapshot);
     let with_role = config.hosts.iter().filter(|host| host.role.is_some()).count();
     let mut text = format!(
         "{} menus for {} server addresses, {} hosts with a role and every unknown machine\n",

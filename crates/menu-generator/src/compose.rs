@@ -1,10 +1,15 @@
 use std::collections::BTreeSet;
 use std::fmt;
 use std::net::SocketAddrV4;
+use std::sync::Arc;
 
 use boot_model::generation::{Entry, Generation};
-use boot_model::{CommandLine, GenerationRef, RoleName, Sha256Digest, SpecialisationName};
-use config::{Config, Role, Unknown};
+use boot_model::intent::{Intent, Next};
+use boot_model::{
+    Architecture, CommandLine, EraseConsent, GenerationId, GenerationRef, KernelParameter, RoleName, Sha256Digest,
+    SpecialisationName,
+};
+use config::{Config, Host, Role, SerialConsole, Unknown};
 use generations::{Layout, Published, Snapshot};
 
 use crate::label::{Columns, Row};
@@ -25,6 +30,8 @@ pub struct Composer<'a> {
     pub loader: Loader,
     /// The HTTP server that the menus name: the address that the request comes to.
     pub server: SocketAddrV4,
+    /// Whether the memory test is there to be served.
+    pub memtest: bool,
 }
 
 /// An entry that a menu does not offer, and why.
@@ -36,46 +43,103 @@ pub struct LeftOut {
     reason: String,
 }
 
+/// What makes one machine's menu differ from its role's, besides the settings that are merged into the role.
+#[derive(Debug, Clone, Copy, Default)]
+struct Own<'a> {
+    default: Option<GenerationId>,
+    intent: Option<&'a Intent>,
+}
+
 impl Composer<'_> {
     /// A role's menu. What cannot be offered is added to `left_out`.
     pub fn role(&self, role: &Role, left_out: &mut BTreeSet<LeftOut>) -> Menu {
-        let shown = self.shown(role);
-        let default = self.default_of(role, &shown);
+        self.menu(role, Own::default(), left_out)
+    }
+
+    /// The menu of one machine of a role, with what is wished for its next boot.
+    pub fn host(&self, role: &Role, host: &Host, intent: Option<&Intent>, left_out: &mut BTreeSet<LeftOut>) -> Menu {
+        let own = Own { default: host.menu.default, intent };
+        self.menu(&host.menu.applied_to(role), own, left_out)
+    }
+
+    fn menu(&self, role: &Role, own: Own<'_>, left_out: &mut BTreeSet<LeftOut>) -> Menu {
+        let default = self.default_of(role, own);
+        let shown = self.shown(role, default);
+        let erasing = own.intent.and_then(Intent::consent);
         let offered: Vec<(Row<'_>, Boot)> = shown
             .iter()
             .flat_map(|generation| generation.entries.iter().map(move |entry| (*generation, entry)))
-            .filter_map(|(generation, entry)| match self.boot(generation, entry) {
-                Ok(boot) => Some((Row { generation, entry, default: false }, boot)),
-                Err(reason) => {
-                    let specialisation = entry.specialisation.clone();
-                    let loader = self.loader;
-                    left_out.insert(LeftOut { generation: generation.reference(), specialisation, loader, reason });
-                    None
+            .filter_map(|(generation, entry)| {
+                let is_default = entry.specialisation.is_none() && Some(generation.id) == default;
+                let consent = erasing.as_ref().filter(|_| is_default);
+                match self.boot(role, generation, entry, consent) {
+                    Ok(boot) => Some((Row { generation, entry, default: is_default }, boot)),
+                    Err(reason) => {
+                        let specialisation = entry.specialisation.clone();
+                        let loader = self.loader;
+                        left_out.insert(LeftOut { generation: generation.reference(), specialisation, loader, reason });
+                        None
+                    }
                 }
             })
             .collect();
-        let named = |(row, _): &(Row<'_>, Boot)| {
-            row.entry.specialisation.is_none() && default.is_some_and(|default| default.id == row.generation.id)
-        };
-        // Without the named one the newest that this loader can start; `left_out` says so.
-        let default = offered.iter().position(named);
-        let preselected =
-            default.or_else(|| offered.iter().position(|(row, _)| row.entry.specialisation.is_none())).unwrap_or(0);
         if offered.is_empty() {
             return self.nothing_to_boot(role);
         }
-        let rows: Vec<Row<'_>> =
-            offered.iter().enumerate().map(|(n, (row, _))| Row { default: default == Some(n), ..*row }).collect();
+        // Without the named one the newest that this loader can start; `left_out` says so.
+        let named = offered.iter().position(|(row, _)| row.default);
+        let newest = || offered.iter().position(|(row, _)| row.entry.specialisation.is_none());
+        let preselected = named.or_else(newest).unwrap_or(0);
+        let rows: Vec<Row<'_>> = offered.iter().map(|(row, _)| *row).collect();
         let columns = Columns::fitting(&rows);
         let boots = offered.into_iter().map(|(_, boot)| boot);
         let mut items: Vec<Item> = rows.iter().zip(boots).map(|(row, boot)| item(*row, columns, boot)).collect();
         items.extend(role.local_disk.then(|| local_disk(&role.name)));
-        Menu {
+        let mut menu = Menu {
             heading: role.title.to_string(),
             notes: Vec::new(),
             items,
             default: Some(preselected),
             timeout_seconds: role.menu_timeout_seconds,
+            locked: role.locked,
+            serial_console: role.serial_console.clone(),
+        };
+        self.add_memtest(&mut menu, role, own);
+        if let Some(note) = own.intent.and_then(|intent| self.note(role, intent)) {
+            menu.notes.push(note);
+            // Nobody need be there for what was wished.
+            menu.timeout_seconds = menu.timeout_seconds.max(1);
+        }
+        menu
+    }
+
+    fn add_memtest(&self, menu: &mut Menu, role: &Role, own: Own<'_>) {
+        let wished = own.intent.is_some_and(|intent| intent.next == Next::Memtest);
+        if !self.can_test_memory() || !(role.memtest || wished) {
+            return;
+        }
+        let label = "Test the memory (Memtest86+)".to_owned();
+        let id = format!("{}-memtest", role.name);
+        menu.items.push(Item { id, label, detail: Vec::new(), action: Action::Memtest });
+        if wished {
+            menu.default = Some(menu.items.len() - 1);
+        }
+    }
+
+    fn can_test_memory(&self) -> bool {
+        self.memtest && self.loader.architecture() == Architecture::X86_64
+    }
+
+    /// What the menu says of a wish; nothing where this loader can't fulfil it.
+    fn note(&self, role: &Role, intent: &Intent) -> Option<String> {
+        match &intent.next {
+            Next::Generation { generation } => {
+                self.published(role, generation.id).map(|_| format!("Next boot only: generation {}", generation.id))
+            }
+            Next::Memtest => self.can_test_memory().then(|| "Next boot only: the memory test".to_owned()),
+            Next::Reinstall { serial, .. } => {
+                Some(format!("Next boot only: everything on the disk with the serial number {serial} is erased"))
+            }
         }
     }
 
@@ -88,8 +152,16 @@ impl Composer<'_> {
             Unknown::Menu(names) => {
                 let known = names.iter().filter_map(|name| roles.get(name));
                 let items = known.map(|role| self.role_item(role, left_out)).collect();
-                let heading = "What is this machine for?".to_owned();
-                Menu { heading, notes: Vec::new(), items, default: None, timeout_seconds: 0 }
+                let locked = roles.values().any(|role| names.contains(&role.name) && role.locked);
+                Menu {
+                    heading: "What is this machine for?".to_owned(),
+                    notes: Vec::new(),
+                    items,
+                    default: None,
+                    timeout_seconds: 0,
+                    locked,
+                    serial_console: None,
+                }
             }
         }
     }
@@ -101,34 +173,59 @@ impl Composer<'_> {
         Item { id: format!("role-{}", role.name), label, detail: Vec::new(), action: Action::Submenu(menu) }
     }
 
-    /// The generations of the menu, newest first: as many as the role says, and the default.
-    fn shown(&self, role: &Role) -> Vec<&Generation> {
-        let Some(published) = self.snapshot.roles.get(&role.name) else { return Vec::new() };
-        let all = || published.generations.iter().map(|published: &std::sync::Arc<Published>| &published.generation);
-        let has = |architecture| all().any(|generation| generation.architecture == architecture);
-        let Some(architecture) = self.loader.architectures().iter().copied().find(|a| has(*a)) else {
-            return Vec::new();
+    /// The generations of the menu, newest first: as many as the role says, and the default. A locked menu has the default alone.
+    fn shown(&self, role: &Role, default: Option<GenerationId>) -> Vec<&Generation> {
+        let limit = if role.locked { 0 } else { usize::from(role.menu_generations) };
+        let shown: Vec<&Generation> = self
+            .fitting(role)
+            .enumerate()
+            .filter(|(n, g)| *n < limit || Some(g.id) == default)
+            .map(|(_, g)| g)
+            .collect();
+        // A lock with nothing behind it would keep the machine from booting at all.
+        if shown.is_empty() { self.fitting(role).take(1).collect() } else { shown }
+    }
+
+    /// The role's generations whose kernels this loader starts, newest first.
+    fn fitting(&self, role: &Role) -> impl Iterator<Item = &Generation> {
+        let published = self.snapshot.roles.get(&role.name).into_iter().flat_map(|role| &role.generations);
+        let generations = published.map(|published: &Arc<Published>| &published.generation);
+        generations.filter(|generation| generation.architecture == self.loader.architecture())
+    }
+
+    fn published(&self, role: &Role, id: GenerationId) -> Option<GenerationId> {
+        self.fitting(role).map(|generation| generation.id).find(|published| *published == id)
+    }
+
+    /// What is booted unasked, as far as it is published: what was wished once, what the host has, what the role has.
+    fn default_of(&self, role: &Role, own: Own<'_>) -> Option<GenerationId> {
+        let wished = match own.intent.map(|intent| &intent.next) {
+            Some(Next::Generation { generation }) if generation.role == role.name => Some(generation.id),
+            _ => None,
         };
-        let default = published.default_generation().map(|default| default.generation.id);
-        let fitting = all().filter(|generation| generation.architecture == architecture);
-        let limit = usize::from(role.menu_generations);
-        fitting.enumerate().filter(|(n, g)| *n < limit || Some(g.id) == default).map(|(_, g)| g).collect()
+        let of_role = self.snapshot.roles.get(&role.name)?.default_generation().map(|default| default.generation.id);
+        [wished, own.default, of_role].into_iter().flatten().find_map(|id| self.published(role, id))
     }
 
-    fn default_of<'g>(&self, role: &Role, shown: &[&'g Generation]) -> Option<&'g Generation> {
-        let default = self.snapshot.roles.get(&role.name)?.default_generation()?;
-        shown.iter().copied().find(|generation| generation.id == default.generation.id)
-    }
-
-    fn boot(&self, generation: &Generation, entry: &Entry) -> Result<Boot, String> {
+    fn boot(
+        &self,
+        role: &Role,
+        generation: &Generation,
+        entry: &Entry,
+        consent: Option<&EraseConsent>,
+    ) -> Result<Boot, String> {
         let reference = generation.reference();
-        let command_line = CommandLine::new(&entry.init, &reference, self.server, &entry.kernel_parameters)
-            .map_err(|error| error.to_string())?;
+        let console = role.serial_console.as_ref().map(SerialConsole::kernel_parameter);
+        let site = console.into_iter().chain(role.kernel_parameters.iter().cloned());
+        let parameters: Vec<KernelParameter> =
+            entry.kernel_parameters.iter().cloned().chain(site).chain(consent.map(KernelParameter::from)).collect();
+        let command_line =
+            CommandLine::new(&entry.init, &reference, self.server, &parameters).map_err(|error| error.to_string())?;
         if let Some(reason) = self.loader.misreads(&command_line) {
             return Err(format!("{reason}; change boot.kernelParams and publish it again"));
         }
-        let url = |digest: Sha256Digest| format!("http://{}/{}", self.server, Layout::boot_url(&reference, digest));
-        Ok(Boot { kernel: url(entry.kernel), initrd: url(entry.initrd), command_line })
+        let name = |digest: Sha256Digest| Layout::boot_url(&reference, digest);
+        Ok(Boot { kernel: name(entry.kernel), initrd: name(entry.initrd), command_line })
     }
 
     fn nothing_to_boot(&self, role: &Role) -> Menu {
@@ -151,6 +248,8 @@ impl Composer<'_> {
             items,
             default: Some(0),
             timeout_seconds: PATIENCE,
+            locked: role.locked,
+            serial_console: role.serial_console.clone(),
         }
     }
 }
@@ -200,6 +299,8 @@ fn unregistered() -> Menu {
         items: vec![Item { id: "disk".to_owned(), label, detail: Vec::new(), action: Action::LocalDisk }],
         default: Some(0),
         timeout_seconds: PATIENCE,
+        locked: false,
+        serial_console: None,
     }
 }
 

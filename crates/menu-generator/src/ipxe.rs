@@ -8,6 +8,8 @@
 use std::fmt::Write;
 use std::net::SocketAddrV4;
 
+use generations::Layout;
+
 use crate::display::{COLUMNS, fold};
 use crate::{Action, Boot, Menu};
 
@@ -17,6 +19,9 @@ const AVOID: &[(char, &str)] =
 
 /// The most words of a command, counted after its name (MAX_ARGUMENTS, include/ipxe/parseopt.h).
 const ARGUMENTS: usize = 255;
+
+/// The script that DHCP names.
+const PCS: &str = "boot.ipxe";
 
 /// Why iPXE would not hand this command line over as it stands, if so.
 pub(crate) fn misread(command_line: &str) -> Option<String> {
@@ -35,10 +40,16 @@ pub(crate) fn misread(command_line: &str) -> Option<String> {
     (count > ARGUMENTS).then(|| format!("iPXE takes {ARGUMENTS} words, and it has {count} with what Rookery adds"))
 }
 
-pub(crate) fn render(menu: &Menu, server: SocketAddrV4) -> String {
+/// `script` is the name that this script is served under.
+pub(crate) fn render(menu: &Menu, server: SocketAddrV4, script: &str) -> String {
     // A blank that is not lost between words: hexadecimal 20, put in as ${pad:string}.
     let mut out = "#!ipxe\n# Written by rookery-menu-generator: changes here are lost.\nset pad:hex 20\n".to_owned();
-    section(&mut out, menu, "start", None);
+    let is_for_pcs = script == PCS;
+    if is_for_pcs {
+        // DHCP names one script to every iPXE.
+        line(&mut out, format_args!("iseq ${{buildarch}} arm64 && goto arm64 ||"));
+    }
+    section(&mut out, menu, server, "start", None);
     // Not before ten seconds, or a key: a room whose server is away must not hammer at it when it comes back.
     line(
         &mut out,
@@ -48,14 +59,20 @@ pub(crate) fn render(menu: &Menu, server: SocketAddrV4) -> String {
              :again\n\
              sleep 2\n\
              prompt --timeout 8000 The menu is fetched again in 8 seconds, or at any key. ||\n\
-             chain --autofree --replace http://{server}/boot.ipxe || goto failed"
+             chain --autofree --replace http://{server}/{script} || goto failed"
         ),
     );
+    if is_for_pcs {
+        line(
+            &mut out,
+            format_args!(":arm64\nchain --autofree --replace http://{server}/boot-arm64.ipxe || goto failed"),
+        );
+    }
     out
 }
 
 /// One menu and what its items do, from the label `name` on.
-fn section(out: &mut String, menu: &Menu, name: &str, parent: Option<&str>) {
+fn section(out: &mut String, menu: &Menu, server: SocketAddrV4, name: &str, parent: Option<&str>) {
     line(out, format_args!(":{name}\nmenu {}", text(&menu.heading)));
     for note in &menu.notes {
         line(out, format_args!("item --gap {}", text(note)));
@@ -85,16 +102,26 @@ fn section(out: &mut String, menu: &Menu, name: &str, parent: Option<&str>) {
     line(out, format_args!("choose {options}chosen || goto again\ngoto ${{chosen}}"));
     for item in &menu.items {
         match &item.action {
-            Action::Boot(boot) => boot_lines(out, &item.id, boot),
-            // Success: the firmware takes its next boot device.
-            Action::LocalDisk => line(out, format_args!(":{}\nexit", item.id)),
+            Action::Boot(boot) => boot_lines(out, &item.id, boot, server),
+            // With success a BIOS takes its next boot device; a UEFI would stop in its own menu, and goes on after a failure.
+            Action::LocalDisk => line(out, format_args!(":{}\niseq ${{platform}} efi && exit 1 || exit", item.id)),
+            Action::Memtest => line(
+                out,
+                format_args!(
+                    ":{}\nset memtest {}\niseq ${{platform}} efi && set memtest {} ||\n\
+                     kernel http://{server}/${{memtest}} || goto failed\nboot || goto failed",
+                    item.id,
+                    Layout::MEMTEST_BIOS_NAME,
+                    Layout::MEMTEST_EFI_NAME
+                ),
+            ),
             Action::LookAgain => line(out, format_args!(":{}\ngoto again", item.id)),
-            Action::Submenu(submenu) => section(out, submenu, &item.id, Some(name)),
+            Action::Submenu(submenu) => section(out, submenu, server, &item.id, Some(name)),
         }
     }
 }
 
-fn boot_lines(out: &mut String, id: &str, boot: &Boot) {
+fn boot_lines(out: &mut String, id: &str, boot: &Boot, server: SocketAddrV4) {
     let Boot { kernel, initrd, command_line } = boot;
     // netX is the card that was opened last, the one that this script came over (src/net/netdev_settings.c, since 2013); net0 need
     // not be. An EFI kernel finds its initrd by the name that initrd= gives; on BIOS the word does no harm.
@@ -102,8 +129,8 @@ fn boot_lines(out: &mut String, id: &str, boot: &Boot) {
         out,
         format_args!(
             ":{id}\n\
-             kernel {kernel} initrd=initrd {command_line} BOOTIF=01-${{netX/mac:hexhyp}} || goto failed\n\
-             initrd --name initrd {initrd} || goto failed\n\
+             kernel http://{server}/{kernel} initrd=initrd {command_line} BOOTIF=01-${{netX/mac:hexhyp}} || goto failed\n\
+             initrd --name initrd http://{server}/{initrd} || goto failed\n\
              boot || goto failed"
         ),
     );

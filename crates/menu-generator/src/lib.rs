@@ -7,12 +7,16 @@
 //! What a menu only shows is folded to characters that the loader shows as they are. What a menu passes on, the kernel's command
 //! line, is never rewritten: an entry that a loader would misread is left out of that loader's menu, and named.
 //!
-//! Deliberately not here: serving the files (`tftpd` and `nar-cache` do), GRUB and U-Boot menus, and one iPXE script for a role with
-//! generations of two architectures: it offers those for 64-bit PCs.
+//! A role with generations for two architectures has a menu for each: pxelinux and syslinux.efi run on PCs only, GRUB and iPXE say
+//! what they run on and read that one.
+//!
+//! Deliberately not here: serving the files (`tftpd` and `nar-cache` do), and U-Boot's menus.
 
 mod cli;
 mod compose;
 mod display;
+mod grub;
+mod intents;
 mod ipxe;
 mod label;
 mod loader;
@@ -24,8 +28,9 @@ mod set;
 
 pub use cli::{Cli, run};
 pub use compose::{Composer, LeftOut};
+pub use intents::Intents;
 pub use loader::Loader;
 pub use menu::{Action, Boot, Item, Menu};
-pub use render::{Rendered, render};
+pub use render::{Rendered, Sources, render};
 pub use serve::serve;
 pub use set::{SetError, Stored, store};

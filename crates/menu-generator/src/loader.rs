@@ -6,34 +6,45 @@ use std::str::FromStr;
 use boot_model::{Architecture, CommandLine, MacAddr};
 use generations::Layout;
 
-use crate::{Menu, ipxe, pxelinux};
+use crate::{Menu, grub, ipxe, pxelinux};
 
-/// A boot loader that menus are rendered for.
+/// A boot loader that menus are rendered for, with the kernels that it starts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Loader {
     /// PXELINUX 6.04 and its HTTP-speaking twin lpxelinux, on PC BIOS.
     Pxelinux,
-    /// iPXE from 1.0.0 (2019) on, on any firmware.
+    /// syslinux.efi 6.04, on 64-bit and 32-bit UEFI.
+    SyslinuxEfi,
+    /// iPXE from 1.0.0 (2019) on, on any firmware of a PC.
     Ipxe,
+    /// The same on 64-bit Arm.
+    IpxeArm64,
+    /// GRUB 2.06 as Debian signs it, on UEFI.
+    Grub,
+    /// The same on 64-bit Arm.
+    GrubArm64,
 }
 
 impl Loader {
     /// All of them.
-    pub const ALL: [Self; 2] = [Self::Pxelinux, Self::Ipxe];
+    pub const ALL: [Self; 6] =
+        [Self::Pxelinux, Self::SyslinuxEfi, Self::Ipxe, Self::IpxeArm64, Self::Grub, Self::GrubArm64];
 
     /// Where this loader's menu lies within a set.
     pub fn file(self, server: Ipv4Addr, host: Option<MacAddr>) -> PathBuf {
         match self {
             Self::Pxelinux => Layout::pxelinux_menu(server, host),
-            Self::Ipxe => Layout::ipxe_menu(server, host),
+            Self::SyslinuxEfi => Layout::syslinux_efi_menu(server, host),
+            Self::Ipxe | Self::IpxeArm64 => Layout::ipxe_menu(server, self.architecture(), host),
+            Self::Grub | Self::GrubArm64 => Layout::grub_menu(server, self.architecture(), host),
         }
     }
 
-    /// The architectures whose kernels it starts, the preferred one first.
-    pub(crate) const fn architectures(self) -> &'static [Architecture] {
+    /// The architecture whose kernels it starts.
+    pub(crate) const fn architecture(self) -> Architecture {
         match self {
-            Self::Pxelinux => &[Architecture::X86_64],
-            Self::Ipxe => &[Architecture::X86_64, Architecture::Aarch64],
+            Self::Pxelinux | Self::SyslinuxEfi | Self::Ipxe | Self::Grub => Architecture::X86_64,
+            Self::IpxeArm64 | Self::GrubArm64 => Architecture::Aarch64,
         }
     }
 
@@ -42,23 +53,31 @@ impl Loader {
         match self {
             // The value of APPEND is the rest of its line, whatever stands there (syslinux com32/menu/readconfig.c); a
             // CommandLine is printable, begins with a word, ends with one, and is half as long as a line may be.
-            Self::Pxelinux => None,
-            Self::Ipxe => ipxe::misread(command_line.as_str()),
+            Self::Pxelinux | Self::SyslinuxEfi => None,
+            Self::Ipxe | Self::IpxeArm64 => ipxe::misread(command_line.as_str()),
+            Self::Grub | Self::GrubArm64 => grub::misread(command_line.as_str()),
         }
     }
 
     /// The menu's file.
     pub(crate) fn render(self, menu: &Menu, server: SocketAddrV4) -> String {
         match self {
-            Self::Pxelinux => pxelinux::render(menu),
-            Self::Ipxe => ipxe::render(menu, server),
+            Self::Pxelinux => pxelinux::render(menu, server, Layout::MEMTEST_BIOS_NAME),
+            Self::SyslinuxEfi => pxelinux::render(menu, server, Layout::MEMTEST_EFI_NAME),
+            Self::Ipxe => ipxe::render(menu, server, "boot.ipxe"),
+            Self::IpxeArm64 => ipxe::render(menu, server, "boot-arm64.ipxe"),
+            Self::Grub | Self::GrubArm64 => grub::render(menu, *server.ip(), self.architecture()),
         }
     }
 
     const fn as_str(self) -> &'static str {
         match self {
             Self::Pxelinux => "pxelinux",
+            Self::SyslinuxEfi => "syslinux-efi",
             Self::Ipxe => "ipxe",
+            Self::IpxeArm64 => "ipxe-arm64",
+            Self::Grub => "grub",
+            Self::GrubArm64 => "grub-arm64",
         }
     }
 }
@@ -68,7 +87,7 @@ impl FromStr for Loader {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let found = Self::ALL.into_iter().find(|loader| loader.as_str() == text);
-        found.ok_or_else(|| format!("{text:?} is no loader; write pxelinux or ipxe"))
+        found.ok_or_else(|| format!("{text:?} is no loader; write one of {}", Self::ALL.map(Self::as_str).join(", ")))
     }
 }
 

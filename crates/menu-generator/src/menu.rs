@@ -1,4 +1,5 @@
 use boot_model::CommandLine;
+use config::SerialConsole;
 
 /// What a person before a machine's screen sees and can choose, whichever loader shows it.
 ///
@@ -15,6 +16,10 @@ pub struct Menu {
     pub default: Option<usize>,
     /// Seconds until the preselected item is taken unasked; 0 waits for a key.
     pub timeout_seconds: u16,
+    /// Whether the loader must keep command lines from being edited at the keyboard.
+    pub locked: bool,
+    /// The serial line that the loader is to use besides the screen, where it can.
+    pub serial_console: Option<SerialConsole>,
 }
 
 /// One line of a menu.
@@ -37,6 +42,8 @@ pub enum Action {
     Boot(Boot),
     /// Leaves the network: the firmware goes on with its next boot device.
     LocalDisk,
+    /// Tests the memory.
+    Memtest,
     /// Asks the server for the menu again.
     LookAgain,
     /// Opens another menu, with a way back.
@@ -46,9 +53,9 @@ pub enum Action {
 /// A kernel, its initrd and its command line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Boot {
-    /// The kernel's URL.
+    /// The kernel's served name, without a leading slash.
     pub kernel: String,
-    /// The initrd's URL.
+    /// The initrd's served name.
     pub initrd: String,
     /// The whole command line, except what the loader says of the booting card.
     pub command_line: CommandLine,

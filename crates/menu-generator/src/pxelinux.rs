@@ -1,10 +1,11 @@
-//! Menus for PXELINUX's `vesamenu.c32`.
+//! Menus for the `vesamenu.c32` of PXELINUX and of syslinux.efi.
 //!
 //! Its configuration has no quoting: a value is the rest of its line, so no value may hold a line's end, and none can. A line of more
 //! than 4095 bytes would be cut and its rest read as directives; the longest here is a command line of at most 2047
 //! (syslinux com32/menu/readconfig.c, MAX_LINE).
 
 use std::fmt::Write;
+use std::net::SocketAddrV4;
 
 use crate::display::{COLUMNS, fold};
 use crate::{Action, Item, Menu};
@@ -41,14 +42,23 @@ MENU NOTABMSG Arrow keys choose, Enter boots.
 MENU CLEAR
 ";
 
-pub(crate) fn render(menu: &Menu) -> String {
-    // ALLOWOPTIONS 0: no editing of command lines at the keyboard. NOESCAPE is left alone: with it, a site without vesamenu.c32
-    // would make its clients ask for that file without a pause (ldlinux.c, enter_cmdline).
-    let mut out = format!(
-        "# Written by rookery-menu-generator: changes here are lost.\nUI vesamenu.c32\nPROMPT 0\nALLOWOPTIONS 0\n\
-         MENU TITLE {}\n{LOOK}",
-        text(&menu.heading)
-    );
+pub(crate) fn render(menu: &Menu, server: SocketAddrV4, memtest: &'static str) -> String {
+    // ALLOWOPTIONS 0: no editing of command lines at the keyboard. A key held at the start still leads to the prompt, where any file of
+    // the server can be named; NOESCAPE prevents that, for the price that a site without vesamenu.c32 would make its clients ask for
+    // that file without a pause (ldlinux.c, enter_cmdline). `rookery loaders install` copies all of it or nothing.
+    let mut out = String::new();
+    // The manual wants it first in the file. syslinux.efi has no serial line of its own and skips it.
+    if let Some(console) = &menu.serial_console
+        && let Some(unit) = console.unit()
+    {
+        line(&mut out, format_args!("SERIAL {unit} {}", console.baud()));
+    }
+    out += "# Written by rookery-menu-generator: changes here are lost.\nUI vesamenu.c32\nPROMPT 0\nALLOWOPTIONS 0\n";
+    if menu.locked {
+        line(&mut out, format_args!("NOESCAPE 1"));
+    }
+    line(&mut out, format_args!("MENU TITLE {}", text(&menu.heading)));
+    out += LOOK;
     if menu.timeout_seconds > 0 {
         line(&mut out, format_args!("TIMEOUT {}", u32::from(menu.timeout_seconds) * 10));
         let unasked = menu.default.and_then(|index| menu.items.get(index)).or(menu.items.first());
@@ -56,74 +66,86 @@ pub(crate) fn render(menu: &Menu) -> String {
         let what = if boots { "Boots" } else { "Goes on" };
         line(&mut out, format_args!("MENU AUTOBOOT {what} in # second{{,s}}; any key stops the clock."));
     }
-    entries(&mut out, menu, "");
+    Renderer { server, memtest }.entries(&mut out, menu, "");
     out
 }
 
-/// The entries of a menu; `path` is where it hangs, so that the ids of its notes are its own.
-fn entries(out: &mut String, menu: &Menu, path: &str) {
-    for (index, note) in menu.notes.iter().enumerate() {
-        line(out, format_args!("LABEL note-{path}{index}\n  MENU LABEL {}\n  MENU DISABLE", text(note)));
-    }
-    if !menu.notes.is_empty() {
-        line(out, format_args!("MENU SEPARATOR"));
-    }
-    for (index, item) in menu.items.iter().enumerate() {
-        // What is no generation stands apart from those above.
-        let boots = |item: &Item| matches!(item.action, Action::Boot(_));
-        if index > 0 && boots(&menu.items[index - 1]) && !boots(item) {
+#[derive(Clone, Copy)]
+struct Renderer {
+    server: SocketAddrV4,
+    /// The memory test for this loader's firmware.
+    memtest: &'static str,
+}
+
+impl Renderer {
+    /// The entries of a menu; `path` is where it hangs, so that the ids of its notes are its own.
+    fn entries(self, out: &mut String, menu: &Menu, path: &str) {
+        for (index, note) in menu.notes.iter().enumerate() {
+            line(out, format_args!("LABEL note-{path}{index}\n  MENU LABEL {}\n  MENU DISABLE", text(note)));
+        }
+        if !menu.notes.is_empty() {
             line(out, format_args!("MENU SEPARATOR"));
         }
-        match &item.action {
-            Action::Submenu(submenu) => submenu_entry(out, item, submenu, menu.default == Some(index)),
-            action => entry(out, item, action, menu.default == Some(index)),
+        for (index, item) in menu.items.iter().enumerate() {
+            // What is no generation stands apart from those above.
+            let boots = |item: &Item| matches!(item.action, Action::Boot(_));
+            if index > 0 && boots(&menu.items[index - 1]) && !boots(item) {
+                line(out, format_args!("MENU SEPARATOR"));
+            }
+            match &item.action {
+                Action::Submenu(submenu) => self.submenu_entry(out, item, submenu, menu.default == Some(index)),
+                action => self.entry(out, item, action, menu.default == Some(index)),
+            }
         }
     }
-}
 
-fn entry(out: &mut String, item: &Item, action: &Action, default: bool) {
-    line(out, format_args!("LABEL {}", item.id));
-    // Leading blanks of a value are lost; this directive is how the column of numbers stays straight.
-    let indent = item.label.len() - item.label.trim_start().len();
-    if indent > 0 {
-        line(out, format_args!("  MENU INDENT {indent}"));
-    }
-    line(out, format_args!("  MENU LABEL {}", text(&item.label)));
-    if default {
-        line(out, format_args!("  MENU DEFAULT"));
-    }
-    match action {
-        // IPAPPEND 2: BOOTIF=, the booting card. Stage 1 and the agent go on with that one.
-        Action::Boot(boot) => line(
-            out,
-            format_args!(
-                "  KERNEL {}\n  INITRD {}\n  APPEND {}\n  IPAPPEND 2",
-                boot.kernel, boot.initrd, boot.command_line
+    fn entry(self, out: &mut String, item: &Item, action: &Action, default: bool) {
+        let Self { server, memtest } = self;
+        line(out, format_args!("LABEL {}", item.id));
+        // Leading blanks of a value are lost; this directive is how the column of numbers stays straight.
+        let indent = item.label.len() - item.label.trim_start().len();
+        if indent > 0 {
+            line(out, format_args!("  MENU INDENT {indent}"));
+        }
+        line(out, format_args!("  MENU LABEL {}", text(&item.label)));
+        if default {
+            line(out, format_args!("  MENU DEFAULT"));
+        }
+        match action {
+            // IPAPPEND 2: BOOTIF=, the booting card. Stage 1 and the agent go on with that one.
+            Action::Boot(boot) => line(
+                out,
+                format_args!(
+                    "  KERNEL http://{server}/{}\n  INITRD http://{server}/{}\n  APPEND {}\n  IPAPPEND 2",
+                    boot.kernel, boot.initrd, boot.command_line
+                ),
             ),
-        ),
-        Action::LocalDisk => line(out, format_args!("  LOCALBOOT 0")),
-        // `~` is the configuration that the loader found (com32/menu/readconfig.c, parse_one_config).
-        Action::LookAgain => line(out, format_args!("  COM32 vesamenu.c32\n  APPEND ~")),
-        Action::Submenu(_) => {}
-    }
-    if !item.detail.is_empty() {
-        line(out, format_args!("  TEXT HELP"));
-        for (word, detail) in &item.detail {
-            // The word in front is why no text of others can be the line that ends the help.
-            line(out, format_args!("        {word:<8} {}", fold(detail, &[], COLUMNS)));
+            // On EFI it ends the loader with an error, and the firmware goes on with its next boot option (core/efi/main.c).
+            Action::LocalDisk => line(out, format_args!("  LOCALBOOT 0")),
+            Action::Memtest => line(out, format_args!("  LINUX http://{server}/{memtest}")),
+            // `~` is the configuration that the loader found (com32/menu/readconfig.c, parse_one_config).
+            Action::LookAgain => line(out, format_args!("  COM32 vesamenu.c32\n  APPEND ~")),
+            Action::Submenu(_) => {}
         }
-        line(out, format_args!("  ENDTEXT"));
+        if !item.detail.is_empty() {
+            line(out, format_args!("  TEXT HELP"));
+            for (word, detail) in &item.detail {
+                // The word in front is why no text of others can be the line that ends the help.
+                line(out, format_args!("        {word:<8} {}", fold(detail, &[], COLUMNS)));
+            }
+            line(out, format_args!("  ENDTEXT"));
+        }
     }
-}
 
-fn submenu_entry(out: &mut String, item: &Item, submenu: &Menu, default: bool) {
-    line(out, format_args!("MENU BEGIN {}\n  MENU LABEL {}", item.id, text(&item.label)));
-    line(out, format_args!("  MENU TITLE {}", text(&submenu.heading)));
-    if default {
-        line(out, format_args!("  MENU DEFAULT"));
+    fn submenu_entry(self, out: &mut String, item: &Item, submenu: &Menu, default: bool) {
+        line(out, format_args!("MENU BEGIN {}\n  MENU LABEL {}", item.id, text(&item.label)));
+        line(out, format_args!("  MENU TITLE {}", text(&submenu.heading)));
+        if default {
+            line(out, format_args!("  MENU DEFAULT"));
+        }
+        self.entries(out, submenu, &format!("{}-", item.id));
+        line(out, format_args!("MENU SEPARATOR\nLABEL back-{}\n  MENU LABEL Back\n  MENU EXIT\nMENU END", item.id));
     }
-    entries(out, submenu, &format!("{}-", item.id));
-    line(out, format_args!("MENU SEPARATOR\nLABEL back-{}\n  MENU LABEL Back\n  MENU EXIT\nMENU END", item.id));
 }
 
 fn text(text: &str) -> String {

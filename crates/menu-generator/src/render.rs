@@ -3,11 +3,27 @@ use std::net::SocketAddrV4;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use boot_model::RoleName;
+use boot_model::intent::Intent;
+use boot_model::{MacAddr, RoleName};
 use config::{Config, Hosts, Subnet};
-use generations::Snapshot;
+use generations::{Layout, Snapshot};
 
-use crate::{Composer, LeftOut, Loader};
+use crate::{Composer, LeftOut, Loader, grub};
+
+/// All that menus are made of, at one moment.
+#[derive(Debug, Clone, Copy)]
+pub struct Sources<'a> {
+    /// The site.
+    pub config: &'a Config,
+    /// The hosts in force, which may be newer than the configuration's own.
+    pub hosts: &'a Hosts,
+    /// What is published.
+    pub snapshot: &'a Snapshot,
+    /// What is wished for the next boot of some machines.
+    pub intents: &'a BTreeMap<MacAddr, Intent>,
+    /// Whether the memory test is installed.
+    pub memtest: bool,
+}
 
 /// One set of menus: every file, complete and of one moment.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -21,41 +37,44 @@ pub struct Rendered {
 /// Renders every menu of the site: for each address of this server and each loader one for unknown machines, and one for each host
 /// with a role.
 ///
-/// `hosts` are those in force, which may be newer than the configuration's own. All hosts of a role get the same bytes, so that a
-/// new generation is rendered, written and synced once for each role and not for each machine.
-pub fn render(config: &Config, hosts: &Hosts, snapshot: &Snapshot) -> Rendered {
+/// All hosts of a role that differ in nothing get the same bytes, so that a new generation is rendered, written and synced once for
+/// each role and not for each machine.
+pub fn render(sources: &Sources<'_>) -> Rendered {
     let mut rendered = Rendered::default();
-    for subnet in &config.subnets {
+    for subnet in &sources.config.subnets {
+        let address = subnet.address.address();
+        rendered.files.insert(Layout::grub_start(address), grub::start(address).into());
         for loader in Loader::ALL {
-            render_for(config, hosts, snapshot, subnet, loader, &mut rendered);
+            render_for(sources, subnet, loader, &mut rendered);
         }
     }
     rendered
 }
 
-fn render_for(
-    config: &Config,
-    hosts: &Hosts,
-    snapshot: &Snapshot,
-    subnet: &Subnet,
-    loader: Loader,
-    rendered: &mut Rendered,
-) {
+fn render_for(sources: &Sources<'_>, subnet: &Subnet, loader: Loader, rendered: &mut Rendered) {
+    let Sources { config, hosts, snapshot, intents, memtest } = *sources;
     let address = subnet.address.address();
     let server = SocketAddrV4::new(address, config.nar_cache.port);
-    let composer = Composer { config, snapshot, loader, server };
+    let composer = Composer { config, snapshot, loader, server, memtest };
 
     let unknown = composer.unknown(&subnet.unknown, &mut rendered.left_out);
     rendered.files.insert(loader.file(address, None), loader.render(&unknown, server).into());
 
+    let roles = config.roles_by_name();
     let mut of_roles: BTreeMap<&RoleName, Arc<str>> = BTreeMap::new();
     for role in &config.roles {
         let menu = composer.role(role, &mut rendered.left_out);
         of_roles.insert(&role.name, loader.render(&menu, server).into());
     }
     for host in hosts.iter() {
-        if let Some(text) = host.role.as_ref().and_then(|role| of_roles.get(role)) {
-            rendered.files.insert(loader.file(address, Some(host.mac)), Arc::clone(text));
-        }
+        let Some(role) = host.role.as_ref().and_then(|name| roles.get(name)) else { continue };
+        let intent = intents.get(&host.mac);
+        let text = if host.menu.is_empty() && intent.is_none() {
+            Arc::clone(&of_roles[&role.name])
+        } else {
+            let menu = composer.host(role, host, intent, &mut rendered.left_out);
+            loader.render(&menu, server).into()
+        };
+        rendered.files.insert(loader.file(address, Some(host.mac)), text);
     }
 }

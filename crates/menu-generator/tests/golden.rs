@@ -8,14 +8,20 @@ use std::fs;
 use std::net::Ipv4Addr;
 use std::path::Path;
 
-use boot_model::Architecture;
+use boot_model::intent::Next;
+use boot_model::{Architecture, Nonce};
 use common::{Draft, HOSTS, SITE, Site};
-use menu_generator::{Loader, render};
+use generations::Layout;
+use menu_generator::Loader;
 
 const SERVER: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 1);
 
 fn published() -> Site {
-    let site = Site::new(SITE, HOSTS);
+    published_for(HOSTS)
+}
+
+fn published_for(hosts: &str) -> Site {
+    let site = Site::new(SITE, hosts);
     site.publish(&Draft::new(9, '9', "2026-10-02T09:30:00Z"));
     let default = site.publish(&Draft::new(41, 'a', "2026-11-20T09:12:00Z"));
     let mut newest = Draft::new(42, 'b', "2026-11-20T14:03:00Z");
@@ -26,18 +32,54 @@ fn published() -> Site {
     site
 }
 
+/// What begins each machine's way to its menu.
+#[test]
+fn the_file_that_grub_reads_first() {
+    golden(&Site::new(SITE, HOSTS).rendered().files[&Layout::grub_start(SERVER)], "start.grub");
+}
+
+/// A locked menu of a machine with settings of its own, and what was wished for its next boot.
+#[test]
+fn a_host_with_a_menu_of_its_own() {
+    let hosts = HOSTS.replacen(
+        "role = \"lab\"\n",
+        "role = \"lab\"\nmenu = { locked = true, memtest = true, serial-console = \"ttyS1,57600\", kernel-parameters = [\"nomodeset\"], \
+         default = \"9-99999999\" }\n",
+        1,
+    );
+    let site = published_for(&hosts);
+    fs::create_dir_all(site.layout.loaders()).unwrap();
+    for name in ["memtest-bios", "memtest-efi"] {
+        fs::write(site.layout.loaders().join(name), "").unwrap();
+    }
+    compare(&site, "own", Some("52:54:00:77:00:01"));
+}
+
+#[test]
+fn a_wish_for_the_next_boot() {
+    let site = published();
+    let serial = "S 1".parse().unwrap();
+    site.wish("52:54:00:77:00:01", Next::Reinstall { serial, nonce: Nonce::new([7; 16]) });
+    compare(&site, "reinstall", Some("52:54:00:77:00:01"));
+    site.wish("52:54:00:77:00:01", Next::Generation { generation: "lab/9-99999999".parse().unwrap() });
+    compare(&site, "once", Some("52:54:00:77:00:01"));
+}
+
+fn golden(text: &str, name: &str) {
+    let golden = Path::new("tests/golden").join(name);
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        fs::write(&golden, text).unwrap();
+    }
+    let expected = fs::read_to_string(&golden).unwrap_or_default();
+    assert_eq!(text, expected, "{} differs", golden.display());
+}
+
 fn compare(site: &Site, name: &str, host: Option<&str>) {
-    let config = site.config();
-    let rendered = render(&config, &config.hosts, &site.snapshot());
+    let rendered = site.rendered();
     assert!(rendered.left_out.is_empty(), "{:?}", rendered.left_out);
     for loader in Loader::ALL {
         let text = &rendered.files[&loader.file(SERVER, host.map(|mac| mac.parse().unwrap()))];
-        let golden = Path::new("tests/golden").join(format!("{name}.{loader}"));
-        if std::env::var_os("UPDATE_GOLDEN").is_some() {
-            fs::write(&golden, &**text).unwrap();
-        }
-        let expected = fs::read_to_string(&golden).unwrap_or_default();
-        assert_eq!(**text, *expected, "{} differs", golden.display());
+        golden(text, &format!("{name}.{loader}"));
     }
 }
 
@@ -67,16 +109,28 @@ fn a_menu_of_roles() {
 #[test]
 fn files_are_where_the_served_names_point() {
     let site = published();
-    let config = site.config();
-    let rendered = render(&config, &config.hosts, &site.snapshot());
+    let rendered = site.rendered();
     let names: Vec<String> = rendered.files.keys().map(|path| path.display().to_string()).collect();
     // The printer has no role: it gets what its subnet gives to unknown machines.
     assert_eq!(
         names,
         [
+            "10.77.0.1/efi/01-52-54-00-77-00-01",
+            "10.77.0.1/efi/01-52-54-00-77-00-02",
+            "10.77.0.1/efi/default",
+            "10.77.0.1/grub/arm64/01-52-54-00-77-00-01.cfg",
+            "10.77.0.1/grub/arm64/01-52-54-00-77-00-02.cfg",
+            "10.77.0.1/grub/arm64/default.cfg",
+            "10.77.0.1/grub/grub.cfg",
+            "10.77.0.1/grub/x86_64/01-52-54-00-77-00-01.cfg",
+            "10.77.0.1/grub/x86_64/01-52-54-00-77-00-02.cfg",
+            "10.77.0.1/grub/x86_64/default.cfg",
             "10.77.0.1/ipxe/52-54-00-77-00-01.ipxe",
             "10.77.0.1/ipxe/52-54-00-77-00-02.ipxe",
             "10.77.0.1/ipxe/default.ipxe",
+            "10.77.0.1/ipxe-arm64/52-54-00-77-00-01.ipxe",
+            "10.77.0.1/ipxe-arm64/52-54-00-77-00-02.ipxe",
+            "10.77.0.1/ipxe-arm64/default.ipxe",
             "10.77.0.1/pxelinux.cfg/01-52-54-00-77-00-01",
             "10.77.0.1/pxelinux.cfg/01-52-54-00-77-00-02",
             "10.77.0.1/pxelinux.cfg/default",
@@ -89,10 +143,12 @@ fn a_kernel_goes_only_to_loaders_that_start_it() {
     let site = Site::new(SITE, HOSTS);
     let draft = Draft { architecture: Architecture::Aarch64, ..Draft::new(1, 'a', "2026-11-20T14:03:00Z") };
     site.publish(&draft);
-    let config = site.config();
-    let rendered = render(&config, &config.hosts, &site.snapshot());
-    assert!(rendered.files[&Loader::Ipxe.file(SERVER, None)].contains("kernel http://"));
-    assert!(rendered.files[&Loader::Pxelinux.file(SERVER, None)].contains("rookery publish lab"));
+    let rendered = site.rendered();
+    for (loader, starts) in Loader::ALL.into_iter().zip([false, false, false, true, false, true]) {
+        let text = &rendered.files[&loader.file(SERVER, None)];
+        assert_eq!(text.contains("init=/nix/store/"), starts, "{loader}");
+        assert_eq!(text.contains("rookery publish lab"), !starts, "{loader}");
+    }
 }
 
 #[test]
@@ -103,8 +159,7 @@ fn the_menu_shows_as_many_as_the_role_says_and_always_the_default() {
         site.publish(&Draft::new(number, letter, "2026-01-01T00:00:00Z"));
     }
     site.set_default(&oldest);
-    let config = site.config();
-    let rendered = render(&config, &config.hosts, &site.snapshot());
+    let rendered = site.rendered();
     let menu = common::pxelinux::Configuration::parse(&rendered.files[&Loader::Pxelinux.file(SERVER, None)]);
     let shown: Vec<(&str, bool)> = menu.entries.iter().map(|entry| (entry.id.as_str(), entry.default)).collect();
     assert_eq!(shown, [("lab-4-dddddddd", false), ("lab-3-cccccccc", false), ("lab-1-aaaaaaaa", true)]);

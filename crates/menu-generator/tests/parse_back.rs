@@ -9,10 +9,11 @@ use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 
 use boot_model::{KernelParameter, Label};
+use common::grub;
 use common::ipxe::Script;
 use common::pxelinux::Configuration;
 use common::{Draft, SITE, Site};
-use menu_generator::{Action, Boot, Composer, Item, Loader, Menu, render};
+use menu_generator::{Action, Boot, Composer, Item, Loader, Menu};
 use proptest::prelude::*;
 
 const SERVER: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 1);
@@ -81,9 +82,9 @@ fn model_and_text(site: &Site, loader: Loader) -> (Menu, String) {
     let config = site.config();
     let snapshot = site.snapshot();
     let server = format!("{SERVER}:8080").parse().unwrap();
-    let composer = Composer { config: &config, snapshot: &snapshot, loader, server };
+    let composer = Composer { config: &config, snapshot: &snapshot, loader, server, memtest: false };
     let menu = composer.role(&config.roles[0], &mut BTreeSet::new());
-    let rendered = render(&config, &config.hosts, &snapshot);
+    let rendered = site.rendered();
     (menu, rendered.files[&loader.file(SERVER, Some("52:54:00:77:00:01".parse().unwrap()))].to_string())
 }
 
@@ -110,8 +111,8 @@ fn check_pxelinux(menu: &Menu, text: &str) {
         assert_eq!(entry.help.len(), item.detail.len());
         assert_eq!(entry.local, item.action == Action::LocalDisk);
         if let Action::Boot(boot) = &item.action {
-            assert_eq!(entry.kernel.as_deref(), Some(boot.kernel.as_str()));
-            assert_eq!(entry.initrd.as_deref(), Some(boot.initrd.as_str()));
+            assert_eq!(entry.kernel.as_deref(), Some(url(&boot.kernel).as_str()));
+            assert_eq!(entry.initrd.as_deref(), Some(url(&boot.initrd).as_str()));
             assert_eq!(entry.append.as_deref(), Some(boot.command_line.as_str()));
         }
     }
@@ -122,6 +123,7 @@ fn check_ipxe(menu: &Menu, text: &str) {
     let script = Script::parse(text);
     let count = |name| script.all(name).count();
     let boots = boots(menu);
+    let local = menu.items.iter().filter(|item| item.action == Action::LocalDisk).count();
     let gaps = script.all("item").filter(|item| item.words[0] == "--gap").count();
     let known = [
         ("set", 1),
@@ -131,12 +133,13 @@ fn check_ipxe(menu: &Menu, text: &str) {
         ("kernel", boots.len()),
         ("initrd", boots.len()),
         ("boot", boots.len()),
-        ("exit", menu.items.iter().filter(|item| item.action == Action::LocalDisk).count()),
+        ("exit", 2 * local),
+        ("iseq", 1 + local),
         ("imgfree", 1),
         ("echo", 1),
         ("sleep", 1),
         ("prompt", 1),
-        ("chain", 1),
+        ("chain", 2),
     ];
     for (name, expected) in known {
         assert_eq!(count(name), expected, "{name}");
@@ -152,14 +155,60 @@ fn check_ipxe(menu: &Menu, text: &str) {
         assert!(script.labels.contains(&item.id));
     }
     for (read, (_, boot)) in script.all("kernel").zip(&boots) {
-        assert_eq!(read.words[0], boot.kernel);
+        assert_eq!(read.words[0], url(&boot.kernel));
         let expected = format!("initrd=initrd {} BOOTIF=01-<netX/mac:hexhyp>", boot.command_line);
         assert_eq!(read.text(1), expected);
     }
     for (read, (_, boot)) in script.all("initrd").zip(&boots) {
-        assert_eq!(read.words, ["--name", "initrd", boot.initrd.as_str()]);
+        assert_eq!(read.words, ["--name", "initrd", url(&boot.initrd).as_str()]);
     }
-    assert!(script.expanded.iter().all(|name| ["netX/mac:hexhyp", "netX/mac", "chosen"].contains(&name.as_str())));
+    assert!(
+        script
+            .expanded
+            .iter()
+            .all(|name| ["netX/mac:hexhyp", "netX/mac", "chosen", "buildarch", "platform"].contains(&name.as_str()))
+    );
+}
+
+fn url(name: &str) -> String {
+    format!("http://{SERVER}:8080/{name}")
+}
+
+fn check_grub(menu: &Menu, text: &str) {
+    assert!(text.bytes().all(|byte| matches!(byte, b' '..=b'~' | b'\n')));
+    let script = grub::Script::parse(text);
+    let boots = boots(menu);
+    let count = |name| script.all(name).count();
+    let known = [
+        ("set", 2),
+        ("menuentry", menu.items.len() + menu.notes.len()),
+        ("true", menu.notes.len()),
+        ("linux", boots.len()),
+        ("initrd", boots.len()),
+        ("boot", boots.len()),
+        ("exit", menu.items.iter().filter(|item| item.action == Action::LocalDisk).count()),
+        ("echo", 2 * boots.len()),
+        ("sleep", boots.len()),
+        ("reboot", boots.len() + menu.items.iter().filter(|item| item.action == Action::LookAgain).count()),
+        ("fi", 2 * boots.len()),
+    ];
+    for (name, expected) in known {
+        assert_eq!(count(name), expected, "{name}");
+    }
+    let foreign: Vec<_> = script.commands.iter().filter(|c| !known.iter().any(|(name, _)| c[0] == *name)).collect();
+    assert!(foreign.is_empty(), "{foreign:?}");
+    for (read, item) in script.all("menuentry").skip(menu.notes.len()).zip(&menu.items) {
+        assert_eq!(read[1..], ["--id", item.id.as_str(), "--unrestricted"]);
+        assert!(read[0].len() <= 75 + item.label.len() - item.label.trim_start().len());
+    }
+    for (read, (_, boot)) in script.all("linux").zip(&boots) {
+        assert_eq!(read[0], format!("(tftp,{SERVER})/{}", boot.kernel));
+        assert_eq!(read[1..].join(" "), format!("{} BOOTIF=<bootif>", boot.command_line));
+    }
+    for (read, (_, boot)) in script.all("initrd").zip(&boots) {
+        assert_eq!(read, [format!("(tftp,{SERVER})/{}", boot.initrd)]);
+    }
+    assert!(script.expanded.iter().all(|name| name == "bootif"));
 }
 
 proptest! {
@@ -179,10 +228,14 @@ proptest! {
             draft.specialisations.push((specialisation.clone(), special.0.clone(), special.1.clone()));
             site.publish(&draft);
         }
-        let (menu, text) = model_and_text(&site, Loader::Pxelinux);
-        check_pxelinux(&menu, &text);
+        for loader in [Loader::Pxelinux, Loader::SyslinuxEfi] {
+            let (menu, text) = model_and_text(&site, loader);
+            check_pxelinux(&menu, &text);
+        }
         let (menu, text) = model_and_text(&site, Loader::Ipxe);
         check_ipxe(&menu, &text);
+        let (menu, text) = model_and_text(&site, Loader::Grub);
+        check_grub(&menu, &text);
     }
 }
 
@@ -193,13 +246,12 @@ fn a_parameter_that_one_loader_misreads_is_left_out_of_its_menu_and_named() {
     draft.specialisations.push(("odd".to_owned(), "NixOS".to_owned(), vec!["x=${net0/mac}".to_owned()]));
     draft.specialisations.push(("long".to_owned(), "NixOS".to_owned(), vec!["x".repeat(1900)]));
     site.publish(&draft);
-    let config = site.config();
-    let rendered = render(&config, &config.hosts, &site.snapshot());
+    let rendered = site.rendered();
     let said: Vec<String> = rendered.left_out.iter().map(ToString::to_string).collect();
-    assert_eq!(said.len(), 3, "{said:?}");
+    assert_eq!(said.len(), 5, "{said:?}");
     assert!(said.iter().any(|text| text
         == "lab/42-aaaaaaaa [odd] is not in the menus for ipxe: iPXE would expand the ${ in it; change boot.kernelParams and publish it again"));
-    assert_eq!(said.iter().filter(|text| text.contains("[long]") && text.contains("shorten")).count(), 2);
+    assert_eq!(said.iter().filter(|text| text.contains("[long]") && text.contains("shorten")).count(), 4);
     assert_eq!(boots(&model_and_text(&site, Loader::Pxelinux).0).len(), 2);
     assert_eq!(boots(&model_and_text(&site, Loader::Ipxe).0).len(), 1);
 }
@@ -228,7 +280,7 @@ fn limits_hold_for_the_longest_names() {
     for (item, boot) in boots(&menu) {
         assert!(item.label.starts_with("4294967295  2026-11-20  "), "{}", item.label);
         // FILENAME_MAX of syslinux is 256 with the NUL.
-        assert!(boot.kernel.len() <= 255 && boot.initrd.len() <= 255);
+        assert!(url(&boot.kernel).len() <= 255 && url(&boot.initrd).len() <= 255);
     }
     let (menu, text) = model_and_text(&site, Loader::Ipxe);
     check_ipxe(&menu, &text);

@@ -5,10 +5,14 @@
 mod common;
 
 use std::fs;
+use std::io::Write as _;
 use std::os::unix::net::UnixDatagram;
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use boot_model::Timestamp;
+use boot_model::intent::{Intent, Next};
 
 use common::pxelinux::Configuration;
 use common::{Draft, HOSTS, SITE, Site};
@@ -113,6 +117,46 @@ fn menus_follow_what_is_published_and_the_hosts() {
     assert!(running.child.wait().unwrap().success());
 }
 
+/// From the wish to the menu that boots it unasked, to the report that ends it.
+#[test]
+fn a_wish_for_the_next_boot_is_fulfilled_once() {
+    let site = Site::new(SITE, HOSTS);
+    site.publish(&Draft::new(1, 'a', "2026-11-20T14:03:00Z"));
+    site.publish(&Draft::new(2, 'b', "2026-11-21T14:03:00Z"));
+    let _running = Running::start(&site);
+    let unasked = || {
+        let text = fs::read_to_string(menu_file(&site, "01-52-54-00-77-00-01")).unwrap();
+        let entries = Configuration::parse(&text).entries;
+        entries.into_iter().find(|entry| entry.default).unwrap().id
+    };
+    assert_eq!(unasked(), "lab-2-bbbbbbbb");
+    let mac = "52:54:00:77:00:01".parse().unwrap();
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis() as u64;
+    let at = Timestamp::from_unix_millis;
+    let next = Next::Generation { generation: "lab/1-aaaaaaaa".parse().unwrap() };
+    fs::create_dir_all(site.layout.intents()).unwrap();
+    fs::write(site.layout.intent(mac), Intent::new(mac, at(now), at(now + 86_400_000), next).to_json()).unwrap();
+    wait_until("the wish", || unasked() == "lab-1-aaaaaaaa");
+
+    let event = |generation: &str| {
+        format!(
+            "{{\"time\":\"{}\",\"mac\":\"{mac}\",\"event\":\"report\",\"report\":{{\"mac\":\"{mac}\",\"boot-id\":1,\
+             \"generation\":\"lab/{generation}\",\"step\":\"network\",\"status\":\"ok\",\"uptime-ms\":1000}}}}\n",
+            at(now + 60_000)
+        )
+    };
+    let events = site.layout.events("nar-cache");
+    fs::create_dir_all(&events).unwrap();
+    fs::write(events.join("events.jsonl"), event("2-bbbbbbbb")).unwrap();
+    // Somebody chose another entry: the wish stays. Only the answer to it ends it.
+    let mut file = fs::OpenOptions::new().append(true).open(events.join("events.jsonl")).unwrap();
+    let answer = event("1-aaaaaaaa");
+    file.write_all(&answer.as_bytes()[..20]).unwrap();
+    assert!(site.layout.intent(mac).exists());
+    file.write_all(&answer.as_bytes()[20..]).unwrap();
+    wait_until("the end of the wish", || unasked() == "lab-2-bbbbbbbb" && !site.layout.intent(mac).exists());
+}
+
 #[test]
 fn killed_while_it_writes_it_leaves_a_whole_set() {
     let site = Site::new(SITE, HOSTS);
@@ -150,7 +194,7 @@ fn render_prints_one_menu_and_check_says_what_is_left_out() {
     let check = verb(&site, &["check"]);
     assert_eq!(check.status.code(), Some(1), "an entry that ipxe cannot start is not served");
     let check = text(&check);
-    assert!(check.contains("6 menus for 1 server addresses, 2 hosts with a role"), "{check}");
+    assert!(check.contains("19 menus for 1 server addresses, 2 hosts with a role"), "{check}");
     assert!(check.contains("role lab: 1 generations, boots 1-aaaaaaaa unasked"), "{check}");
     assert!(check.contains("cannot serve lab/1-aaaaaaaa [odd] is not in the menus for ipxe"), "{check}");
     // Looking changes nothing.
@@ -166,7 +210,7 @@ fn what_makes_no_sense_is_said_with_the_right_exit_code() {
     };
     let (code, text) = said(&["render", "--loader", "lilo"]);
     assert_eq!(code, Some(64));
-    assert!(text.contains("is no loader; write pxelinux or ipxe"), "{text}");
+    assert!(text.contains("is no loader; write one of pxelinux, syslinux-efi, ipxe"), "{text}");
     let (code, text) = said(&["render", "--loader", "ipxe", "--server", "10.0.0.9"]);
     assert_eq!(code, Some(64));
     assert!(text.contains("no [[subnet]] has the server address 10.0.0.9; there is 10.77.0.1"), "{text}");

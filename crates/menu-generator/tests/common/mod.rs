@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, dead_code, reason = "helpers of tests, of which each uses some")]
 
+pub(crate) mod grub;
 pub(crate) mod ipxe;
 pub(crate) mod pxelinux;
 
@@ -11,11 +12,17 @@ use std::os::unix::fs::symlink;
 use std::path::PathBuf;
 
 use boot_model::generation::{Closure, Entry, FileDigest, Generation, boot_file};
-use boot_model::{Architecture, GenerationId, GenerationRef, Sha256Digest, StorePath};
+use boot_model::intent::{Intent, Next};
+use boot_model::{Architecture, GenerationId, GenerationRef, Sha256Digest, StorePath, Timestamp};
 use config::Config;
 use generations::{Layout, Snapshot};
+use menu_generator::{Intents, Rendered, Sources, render};
 use sha2::{Digest, Sha256};
 use tempfile::TempDir;
+
+/// When every wish of these tests was wished: 2026-11-18, 11:06:40.
+pub(crate) const CREATED: u64 = 1_795_000_000_000;
+const DAY: u64 = 86_400_000;
 
 pub(crate) const SITE: &str = r#"
 [[subnet]]
@@ -121,6 +128,24 @@ impl Site {
         fs::write(staged.join(Layout::SIGNATURE_NAME), "site-1:AAAA\n").unwrap();
         fs::rename(staged, self.layout.generation(&reference)).unwrap();
         reference
+    }
+
+    /// Every menu as it is now.
+    pub(crate) fn rendered(&self) -> Rendered {
+        let (config, snapshot) = (self.config(), self.snapshot());
+        let intents = Intents::look(&self.layout, Timestamp::from_unix_millis(CREATED + 1));
+        let memtest = self.layout.loaders().join(Layout::MEMTEST_BIOS_NAME).exists();
+        let (config, hosts) = (&config, &config.hosts);
+        render(&Sources { config, hosts, snapshot: &snapshot, intents: &intents, memtest })
+    }
+
+    /// As `rookery boot-once` writes it.
+    pub(crate) fn wish(&self, mac: &str, next: Next) {
+        let mac = mac.parse().unwrap();
+        let at = Timestamp::from_unix_millis;
+        let intent = Intent::new(mac, at(CREATED), at(CREATED + DAY), next);
+        fs::create_dir_all(self.layout.intents()).unwrap();
+        fs::write(self.layout.intent(mac), intent.to_json()).unwrap();
     }
 
     pub(crate) fn set_default(&self, generation: &GenerationRef) {
