@@ -3,7 +3,7 @@
 //! Written under a hidden name beside the target, synced, renamed. What is dropped before it is placed is removed; what a
 //! killed process leaves is found by its prefix and removed by the next run, which holds the lock.
 
-use std::fs::{self, File, Permissions};
+use std::fs::{self, DirEntry, File, Permissions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
@@ -41,7 +41,8 @@ impl StagedFile {
     /// Creates a hidden file in `directory`; `name` keeps the files of several threads apart.
     pub(crate) fn create(directory: &Path, name: &str) -> Result<Self, WriteError> {
         let path = directory.join(format!("{PREFIX}{name}"));
-        let file = File::create(&path).map_err(|error| WriteError::new("create", &path, error))?;
+        let opened = File::options().read(true).write(true).create(true).truncate(true).open(&path);
+        let file = opened.map_err(|error| WriteError::new("create", &path, error))?;
         let staged = Self { path, file, placed: false };
         // Services of other users read it, whatever the umask of the shell that publishes.
         let readable = staged.file.set_permissions(Permissions::from_mode(0o644));
@@ -111,7 +112,7 @@ impl StagedDirectory {
     fn exchange(&self, target: &Path) -> Result<bool, WriteError> {
         match renameat2(AT_FDCWD, &self.path, AT_FDCWD, target, RenameFlags::RENAME_EXCHANGE) {
             Ok(()) => Ok(true),
-            Err(Errno::EINVAL) => remove_directory(target, || ()).map(|()| false),
+            Err(Errno::EINVAL) => remove_directory(target).map(|()| false),
             Err(errno) => Err(WriteError::new("replace the directory", target, errno.into())),
         }
     }
@@ -164,16 +165,21 @@ pub fn make_directories(path: &Path) -> Result<(), WriteError> {
     sync_parent(path)
 }
 
-/// Takes a directory out of sight in one step, calls `hidden`, then removes it.
-pub(crate) fn remove_directory(path: &Path, hidden: impl FnOnce()) -> Result<(), WriteError> {
+/// Takes a directory out of sight in one step, then removes it.
+fn remove_directory(path: &Path) -> Result<(), WriteError> {
     let Some(name) = path.file_name() else {
         return Err(WriteError::new("remove", path, io::ErrorKind::InvalidFilename.into()));
     };
     let aside = path.with_file_name(format!("{PREFIX}removed-{}", name.to_string_lossy()));
-    fs::rename(path, &aside).map_err(|error| WriteError::new("remove", path, error))?;
-    sync_parent(path)?;
-    hidden();
+    rename(path, &aside)?;
     fs::remove_dir_all(&aside).map_err(|error| WriteError::new("remove", &aside, error))
+}
+
+/// Gives a directory another name, and makes that last.
+pub(crate) fn rename(from: &Path, to: &Path) -> Result<(), WriteError> {
+    fs::rename(from, to).map_err(|error| WriteError::new("move", from, error))?;
+    sync_parent(to)?;
+    sync_parent(from)
 }
 
 pub(crate) fn remove_if_there(path: &Path) -> Result<(), WriteError> {
@@ -183,25 +189,34 @@ pub(crate) fn remove_if_there(path: &Path) -> Result<(), WriteError> {
     }
 }
 
+/// What a killed run left in `directory`, which need not be there.
+pub(crate) fn leftovers(directory: &Path) -> Result<Vec<PathBuf>, WriteError> {
+    let mut entries = list(directory)?;
+    entries.retain(|entry| entry.file_name().as_encoded_bytes().starts_with(PREFIX.as_bytes()));
+    Ok(entries.iter().map(DirEntry::path).collect())
+}
+
 /// Removes what a killed run left in `directory`. Only while holding the lock.
 pub(crate) fn remove_leftovers(directory: &Path) -> Result<(), WriteError> {
-    let entries = match fs::read_dir(directory) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        entries => entries.map_err(|error| WriteError::new("list", directory, error))?,
+    leftovers(directory)?.iter().try_for_each(|path| remove_whatever(path))
+}
+
+/// Removes a file, or a directory with all that is in it.
+pub(crate) fn remove_whatever(path: &Path) -> Result<(), WriteError> {
+    let removed = match path.symlink_metadata().is_ok_and(|metadata| metadata.is_dir()) {
+        true => fs::remove_dir_all(path),
+        false => fs::remove_file(path),
     };
-    for entry in entries {
-        let entry = entry.map_err(|error| WriteError::new("list", directory, error))?;
-        if !entry.file_name().as_encoded_bytes().starts_with(PREFIX.as_bytes()) {
-            continue;
-        }
-        let path = entry.path();
-        let removed = match entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-            true => fs::remove_dir_all(&path),
-            false => fs::remove_file(&path),
-        };
-        removed.map_err(|error| WriteError::new("remove the leftover", &path, error))?;
-    }
-    Ok(())
+    removed.map_err(|error| WriteError::new("remove", path, error))
+}
+
+/// The entries of a directory; none if it is not there.
+pub(crate) fn list(directory: &Path) -> Result<Vec<DirEntry>, WriteError> {
+    let entries = match fs::read_dir(directory) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries.and_then(Iterator::collect),
+    };
+    entries.map_err(|error| WriteError::new("list", directory, error))
 }
 
 /// Makes the names in a directory last.
@@ -231,7 +246,8 @@ fn make_directory(path: &Path) -> Result<(), WriteError> {
 fn advice(error: &io::Error) -> &'static str {
     match error.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-            "; nothing was published: free space there, or remove old generations (`rookery remove`), and run it again"
+            "; nothing was published: free space there, or remove old generations (`rookery remove`, then `rookery gc --grace 0`), \
+             and run it again"
         }
         io::ErrorKind::PermissionDenied => "; run it as the user who owns the state directory",
         _ => "",

@@ -1,14 +1,17 @@
 //! Mirroring a directory of Nix profiles, so that stock Nix tools drive the room.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use boot_model::{GenerationId, GenerationRef, RoleName};
 use generations::Layout;
 use notify::{RecommendedWatcher, RecursiveMode, Watcher as _};
 
+use crate::bundle::{Bundle, Bundler, BundlingError};
 use crate::profile::{self, Profile};
 use crate::publisher::{PublishError, Publisher, Request};
 use crate::role::{self, RoleError};
@@ -28,6 +31,8 @@ pub struct Follower<'a> {
     pub publisher: &'a Publisher<'a>,
     /// The directory of profiles, absolute: it is remembered as the source of its roles.
     pub profiles: PathBuf,
+    /// Whether to make update bundles.
+    pub bundles: bool,
 }
 
 /// Why a follower that waits wakes up.
@@ -48,12 +53,17 @@ pub struct Pass {
     pub removed: Vec<GenerationRef>,
     /// Roles' defaults that moved, and whereto.
     pub defaults: Vec<GenerationRef>,
-    /// What could not be mirrored, each with its reason.
+    /// Bundles that were made since the pass before.
+    pub bundles: Vec<Bundle>,
+    /// What could not be mirrored, and which bundles could not be made, each with its reason.
     pub problems: Vec<String>,
 }
 
 /// Whether a generation need not be published (again).
 type IsThere = fn(&Layout, &GenerationRef) -> bool;
+
+/// What came of making a role's bundles.
+type Bundled = Vec<Result<Bundle, BundlingError>>;
 
 impl Follower<'_> {
     /// Brings what is published into line with the profiles, once. What fails with one generation is a problem of that
@@ -62,7 +72,12 @@ impl Follower<'_> {
     /// # Errors
     /// If the directory can't be listed or there is no lock.
     pub fn pass(&self) -> Result<Pass, PublishError> {
-        self.look(verify::is_servable)
+        let mut pass = self.look(verify::is_servable)?;
+        let stop = AtomicBool::new(false);
+        for role in self.roles_to_bundle(None) {
+            pass.take(self.make_bundles(&role, &stop));
+        }
+        Ok(pass)
     }
 
     fn look(&self, is_there: IsThere) -> Result<Pass, PublishError> {
@@ -83,26 +98,76 @@ impl Follower<'_> {
 
     /// Follows until [`Wake::Stop`] comes (or `wakes` has no sender any more); `on_pass` gets the result of every look.
     ///
-    /// The watch is armed before each look, so that nothing falls between them. The directory may not exist yet.
+    /// The watch is armed before each look, so that nothing falls between them. The directory may not exist yet. Bundles are made
+    /// beside it, so that the next generation does not wait for those to the last one.
     pub fn run(
         &self,
         hints: &Sender<Wake>,
         wakes: &Receiver<Wake>,
         mut on_pass: impl FnMut(Result<Pass, PublishError>),
     ) {
-        let mut watched = None;
-        let mut is_there: IsThere = verify::is_servable;
-        loop {
-            // The old watch goes only when the new one stands.
-            let fresh = watch(&self.profiles, hints).ok();
-            drop(std::mem::replace(&mut watched, fresh));
-            on_pass(self.look(is_there));
-            // Every minute from now on, so only their names and descriptions are looked at.
-            is_there = |layout, generation| role::read_generation(layout, generation).is_ok();
-            if !rest(wakes) {
-                return;
+        let (work, jobs) = mpsc::channel();
+        let (done, made) = mpsc::channel();
+        let stop = AtomicBool::new(false);
+        thread::scope(|scope| {
+            let stop = &stop;
+            scope.spawn(move || {
+                for role in jobs {
+                    // Nobody listens any more: then it was told to stop.
+                    let _ = done.send(self.make_bundles(&role, stop));
+                    let _ = hints.send(Wake::Hint);
+                }
+            });
+            let mut watched = None;
+            let mut is_there: IsThere = verify::is_servable;
+            let mut first = true;
+            loop {
+                // The old watch goes only when the new one stands.
+                let fresh = watch(&self.profiles, hints).ok();
+                drop(std::mem::replace(&mut watched, fresh));
+                let mut looked = self.look(is_there);
+                if let Ok(pass) = &mut looked {
+                    made.try_iter().for_each(|results| pass.take(results));
+                    // The thread lives as long as there is work to send.
+                    let changed = (!first).then_some(&*pass);
+                    self.roles_to_bundle(changed).into_iter().for_each(|role| drop(work.send(role)));
+                    first = false;
+                }
+                on_pass(looked);
+                // Every minute from now on, so only their names and descriptions are looked at.
+                is_there = |layout, generation| role::read_generation(layout, generation).is_ok();
+                if !rest(wakes) {
+                    break;
+                }
+            }
+            stop.store(true, Ordering::Relaxed);
+            drop(work);
+        });
+    }
+
+    /// Those of its roles that changed in this pass; all of them without one, for an earlier run may have left something to do.
+    fn roles_to_bundle(&self, pass: Option<&Pass>) -> BTreeSet<RoleName> {
+        if !self.bundles {
+            return BTreeSet::new();
+        }
+        match pass {
+            Some(pass) => {
+                pass.published.iter().chain(&pass.defaults).map(|generation| generation.role.clone()).collect()
+            }
+            None => {
+                let roles = role::roles(self.publisher.layout).unwrap_or_default();
+                roles.into_iter().filter(|role| self.is_source_of(role)).collect()
             }
         }
+    }
+
+    fn make_bundles(&self, role: &RoleName, stop: &AtomicBool) -> Bundled {
+        let bundler = Bundler { layout: self.publisher.layout, report: self.publisher.report, stop };
+        bundler.make_missing(role).unwrap_or_else(|error| vec![Err(error)])
+    }
+
+    fn is_source_of(&self, role: &RoleName) -> bool {
+        Source::of(self.publisher.layout, role).ok().flatten() == Some(Source::Follow(self.profiles.clone()))
     }
 
     fn mirror(
@@ -189,13 +254,22 @@ impl Follower<'_> {
 
     /// A profile without a single link is more likely a disk that isn't mounted than a wish: nothing is removed.
     fn note_orphan(&self, role: &RoleName, profiles: &BTreeMap<RoleName, Profile>, pass: &mut Pass) {
-        let ours =
-            Source::of(self.publisher.layout, role).ok().flatten() == Some(Source::Follow(self.profiles.clone()));
-        if ours && !profiles.contains_key(role) {
+        if self.is_source_of(role) && !profiles.contains_key(role) {
             pass.problems.push(format!(
                 "{role}: {} has no link of this role any more; what is published stays until `rookery remove`",
                 self.profiles.display()
             ));
+        }
+    }
+}
+
+impl Pass {
+    fn take(&mut self, results: Bundled) {
+        for result in results {
+            match result {
+                Ok(bundle) => self.bundles.push(bundle),
+                Err(problem) => self.problems.push(problem.to_string()),
+            }
         }
     }
 }

@@ -7,14 +7,18 @@
 //! What it deliberately does not do: serve anything, build anything, write into the Nix store or its database. It needs no
 //! Nix unless the store's database can't be opened. Only the admin's command line links it.
 
+mod bundle;
 mod cache;
 mod durable;
 mod follow;
 mod frames;
+mod gc;
 mod lock;
 mod pack;
+mod parallel;
 mod profile;
 mod publisher;
+mod removed;
 mod role;
 mod secrets;
 mod source;
@@ -29,8 +33,10 @@ mod walk;
 #[path = "../tests/support/mod.rs"]
 mod support;
 
+pub use bundle::{Bundle, Bundler, BundlingError};
 pub use durable::{WriteError, make_directories, write_file};
 pub use follow::{Follower, Pass, Wake};
+pub use gc::{CollectError, Collected, Collection, Collector, Tally};
 pub use lock::LockError;
 pub use pack::{DEFAULT_LEVEL, PackError};
 pub use publisher::{Event, Outcome, PublishError, Publisher, Request};

@@ -11,10 +11,12 @@ use nix_format::detached::Document;
 use nix_format::signature::SecretKey;
 use thiserror::Error;
 
+use crate::bundle;
 use crate::cache::Cache;
 use crate::durable::{self, WriteError};
 use crate::lock::{Lock, LockError};
 use crate::pack::{PackError, Packer};
+use crate::removed;
 use crate::role::{self, RoleError};
 use crate::source::{Source, SourceError};
 use crate::stage::Stage;
@@ -77,6 +79,22 @@ pub enum Event<'a> {
         /// Bytes since the last such event.
         bytes: u64,
     },
+    /// Making a bundle begins.
+    Bundling {
+        /// From which generation.
+        old: &'a GenerationRef,
+        /// To which.
+        new: &'a GenerationRef,
+        /// Bytes of NAR to go through.
+        bytes: u64,
+    },
+    /// So many bytes of NAR more are done.
+    Bundled {
+        /// Bytes since the last such event.
+        bytes: u64,
+    },
+    /// This file or directory of no more use was removed.
+    Collected(&'a Path),
     /// This file or directory stands on disk (or is gone from it) from now on, whatever happens next.
     Persisted(&'a Path),
 }
@@ -181,6 +199,8 @@ impl Publisher<'_> {
         durable::make_directories(&role)?;
         source.claim(self.layout, &request.role)?;
         (self.report)(Event::Persisted(&self.layout.source(&request.role)));
+        removed::remember(self.layout, &generation, &manifest.to_string())?;
+        bundle::forget(self.layout, &generation)?;
         stage.place(&target)?;
         (self.report)(Event::Persisted(&target));
         Ok(Outcome { generation, new: true })

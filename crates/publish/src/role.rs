@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::fs;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use boot_model::generation::{Generation, InvalidGeneration};
 use boot_model::{GenerationId, GenerationRef, RoleName};
@@ -13,6 +13,7 @@ use thiserror::Error;
 use crate::durable::{self, WriteError};
 use crate::lock::{Lock, LockError};
 use crate::publisher::Event;
+use crate::removed;
 use crate::source::{Source, SourceError};
 
 /// Changes the defaults and removes generations, under the publishers' lock.
@@ -149,8 +150,8 @@ impl Roles<'_> {
         Ok(generation)
     }
 
-    /// Removes a generation; with the last one the role goes too. Its packs stay in the cache: other generations share them,
-    /// and clients may be fetching them this minute.
+    /// Removes a generation; with the last one the role goes too. Its packs stay in the cache until they are collected
+    /// ([`crate::Collector`]): other generations share them, and clients may be fetching them this minute.
     ///
     /// # Errors
     /// If it isn't published, is the default of a role that has others, or would come back from its profile.
@@ -168,7 +169,8 @@ impl Roles<'_> {
             }
         }
         if ids.len() == 1 {
-            return remove(&self.layout.role(&generation.role), self.report);
+            let role = &generation.role;
+            return Ok(removed::set_aside(self.layout, &self.layout.role(role), role.as_str(), self.report)?);
         }
         if default_of(self.layout, &generation.role) == Some(generation.id) {
             return Err(RoleError::IsDefault(generation.clone()));
@@ -199,19 +201,14 @@ pub(crate) fn remove_generation(
     generation: &GenerationRef,
     report: &dyn Fn(Event<'_>),
 ) -> Result<(), RoleError> {
-    remove(&layout.generation(generation), report)
+    let name = removed::generation_name(generation);
+    Ok(removed::set_aside(layout, &layout.generation(generation), &name, report)?)
 }
 
 /// Removes what killed runs left beside a role and in it.
 pub(crate) fn remove_leftovers(layout: &Layout, role: &RoleName) -> Result<(), WriteError> {
     durable::remove_leftovers(&layout.generations())?;
     durable::remove_leftovers(&layout.role(role))
-}
-
-fn remove(directory: &Path, report: &dyn Fn(Event<'_>)) -> Result<(), RoleError> {
-    durable::remove_directory(directory, || report(Event::Persisted(directory)))?;
-    report(Event::Persisted(directory));
-    Ok(())
 }
 
 fn list(path: PathBuf) -> Result<Vec<OsString>, RoleError> {

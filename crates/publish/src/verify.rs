@@ -148,7 +148,7 @@ impl Check<'_> {
     }
 }
 
-fn read_closure(directory: &Path) -> Result<Closure, String> {
+pub(crate) fn read_closure(directory: &Path) -> Result<Closure, String> {
     let text = fs::read_to_string(directory.join(Layout::CLOSURE_NAME)).map_err(|error| error.to_string())?;
     text.parse().map_err(|error: ClosureError| error.to_string())
 }

@@ -10,13 +10,17 @@ use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use boot_model::{GenerationId, GenerationRef, StorePath, Timestamp};
 use generations::{Layout, Snapshot, scan};
 use nix::sys::signal::{Signal, raise};
+use nix_format::narinfo::NarInfo;
 use nix_format::signature::{PublicKeys, SecretKey};
-use publish::{DEFAULT_LEVEL, Event, Publisher, Request, Roles, Store, all_generations, default_of, verify};
-use support::TestStore;
+use publish::{
+    Collection, Collector, DEFAULT_LEVEL, Event, Publisher, Request, Roles, Store, all_generations, default_of, verify,
+};
+use support::{TestStore, store_path};
 
 const NEVER: usize = usize::MAX;
 
@@ -45,7 +49,7 @@ fn victim() {
     let (layout, store, moment) = (Layout::new(state), Store::at(root), moment.parse::<usize>().unwrap());
     let passed = AtomicUsize::new(0);
     let report = |event: Event<'_>| {
-        let counts = matches!(event, Event::Persisted(_) | Event::Packed { .. });
+        let counts = matches!(event, Event::Persisted(_) | Event::Packed { .. } | Event::Collected(_));
         if counts && passed.fetch_add(1, Ordering::SeqCst) == moment {
             raise(Signal::SIGKILL).unwrap();
         }
@@ -53,6 +57,11 @@ fn victim() {
     let roles = Roles { layout: &layout, report: &report };
     match verb {
         "remove" => return roles.remove(&object.parse().unwrap()).unwrap(),
+        "gc" => {
+            let collection = Collection { grace: Duration::ZERO, now: Timestamp::from_unix_millis(0), dry_run: false };
+            Collector { layout: &layout, report: &report }.collect(&collection).unwrap();
+            return;
+        }
         "default" => return roles.set_default(&object.parse().unwrap()).unwrap(),
         _ => {}
     }
@@ -162,4 +171,47 @@ fn a_default_that_moved_stays_where_it_is() {
     assert!(run(&test, "default", &two, NEVER).success());
     assert_eq!(default_of(&layout, &two.role), Some(two.id));
     assert_eq!(leftovers(&test.state()), [] as [PathBuf; 0]);
+}
+
+/// What a stock Nix client finds: each narinfo with its pack.
+fn assert_no_narinfo_without_its_pack(layout: &Layout, moment: usize) {
+    for entry in fs::read_dir(layout.cache()).unwrap().flatten() {
+        if entry.path().extension().is_some_and(|extension| extension == "narinfo") {
+            let info: NarInfo = fs::read_to_string(entry.path()).unwrap().parse().unwrap();
+            assert!(layout.cache().join(&info.url).exists(), "moment {moment}: {}", info.store_path);
+        }
+    }
+}
+
+#[test]
+fn collection_killed_at_every_moment() {
+    let mut moments = 0;
+    loop {
+        let (test, layout, [one, two]) = two_published();
+        assert!(run(&test, "remove", &one, NEVER).success());
+        fs::write(layout.cache().join("nar/.staging-0"), "half a pack").unwrap();
+        let status = run(&test, "gc", &"-", moments);
+        assert_no_narinfo_without_its_pack(&layout, moments);
+        assert_eq!(seen(&layout), (vec![2], 2), "moment {moments}");
+        if status.success() {
+            break;
+        }
+        assert_eq!(status.signal(), Some(9), "moment {moments}");
+
+        // Published again at once: what was shared is reused, what is gone is packed.
+        assert!(publish(&test, &store_path("nixos-system-one"), NEVER).success(), "moment {moments}");
+        assert_eq!(seen(&layout), (vec![3, 2], 3), "moment {moments}");
+        assert!(run(&test, "remove", &two, NEVER).success());
+        assert!(run(&test, "gc", &"-", NEVER).success());
+        assert_eq!(seen(&layout), (vec![3], 3), "moment {moments}");
+        assert_eq!(
+            fs::read_dir(layout.cache().join("nar")).unwrap().count(),
+            4,
+            "moment {moments}: four paths, four packs"
+        );
+        assert_eq!(fs::read_dir(layout.removed()).unwrap().count(), 0, "moment {moments}");
+        moments += 1;
+    }
+    // The leftover; narinfo and listing of two paths; their packs; what was left of the generation.
+    assert_eq!(moments, 8);
 }

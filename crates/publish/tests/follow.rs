@@ -40,7 +40,7 @@ impl Site {
     }
 
     fn pass(&self) -> Pass {
-        Follower { publisher: &self.publisher(), profiles: self.profiles() }.pass().unwrap()
+        Follower { publisher: &self.publisher(), profiles: self.profiles(), bundles: true }.pass().unwrap()
     }
 
     /// A pass that must find nothing wrong.
@@ -149,7 +149,7 @@ fn an_empty_directory_removes_nothing() {
     site.nix_env(&["--set", one.as_str()]);
     site.clean_pass();
     fs::rename(site.profiles(), site.test.file("unmounted")).unwrap();
-    let follower = Follower { publisher: &site.publisher(), profiles: site.profiles() };
+    let follower = Follower { publisher: &site.publisher(), profiles: site.profiles(), bundles: true };
     assert!(follower.pass().unwrap_err().to_string().contains("cannot list"));
     fs::create_dir(site.profiles()).unwrap();
     assert!(site.pass().problems[0].contains("what is published stays until `rookery remove`"));
@@ -187,7 +187,7 @@ fn changes_are_seen_as_they_happen() {
         let (site, hints) = (&site, &wake);
         scope.spawn(move || {
             let publisher = site.publisher();
-            let follower = Follower { publisher: &publisher, profiles: site.profiles() };
+            let follower = Follower { publisher: &publisher, profiles: site.profiles(), bundles: true };
             follower.run(hints, &wakes, |pass| passed.send(pass.unwrap()).unwrap());
         });
         // Well below the minute after which everything is looked at again anyway.

@@ -59,6 +59,8 @@ pub(crate) enum Verb {
         /// <role>, <role>/<id> or <role>/<number>; everything without it
         what: Option<String>,
     },
+    /// Remove packs, bundles and unfinished files that no published generation needs
+    Gc(GcArguments),
     /// The site's signing keys
     #[command(subcommand)]
     Keys(KeysVerb),
@@ -82,6 +84,9 @@ pub(crate) struct PublishArguments {
     /// Its date, as 2026-11-20T14:03:00Z [default: now]
     #[arg(long)]
     pub(crate) date: Option<Timestamp>,
+    /// Make no update bundles from the generations before it
+    #[arg(long)]
+    pub(crate) no_bundles: bool,
 }
 
 #[derive(Debug, Args)]
@@ -94,6 +99,19 @@ pub(crate) struct FollowArguments {
     /// Look once and end; exit 1 if something could not be mirrored
     #[arg(long)]
     pub(crate) once: bool,
+    /// Make no update bundles
+    #[arg(long)]
+    pub(crate) no_bundles: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct GcArguments {
+    /// Keep what was needed so short a time ago: clients may be fetching it
+    #[arg(long, value_name = "HOURS", default_value_t = 24)]
+    pub(crate) grace: u32,
+    /// Remove nothing, only tell what would be
+    #[arg(long)]
+    pub(crate) dry_run: bool,
 }
 
 #[derive(Debug, Subcommand)]

@@ -4,6 +4,7 @@
 //! nothing, and needs no service to be running.
 
 mod arguments;
+mod collecting;
 mod keys;
 mod list;
 mod loaders;
@@ -39,6 +40,7 @@ fn run(arguments: Arguments) -> Result<(), Failure> {
         Verb::Default { role, generation } => roles::set_default(&site, output, &role, &generation),
         Verb::Remove { generation } => roles::remove(&site, output, &generation),
         Verb::Verify { what } => verification::verify(&site, output, what.as_deref()),
+        Verb::Gc(request) => collecting::collect(&site, output, &request),
         Verb::Keys(KeysVerb::Generate { name }) => keys::generate(&site, output, &name),
         Verb::Keys(KeysVerb::Show) => keys::show(&site, output),
         Verb::Loaders(LoadersVerb::Install { from }) => loaders::install(&site, output, &from),

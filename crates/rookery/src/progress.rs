@@ -10,7 +10,7 @@ use crate::output::{bytes, say};
 const INTERVAL: Duration = Duration::from_millis(100);
 const WIDTH: usize = 24;
 
-/// A line on standard error that says how far packing is; silent where that is no terminal.
+/// A line on standard error that says how far packing is, or making bundles; silent where that is no terminal.
 #[derive(Debug)]
 pub(crate) struct Progress {
     shown: bool,
@@ -19,6 +19,7 @@ pub(crate) struct Progress {
 
 #[derive(Debug)]
 struct State {
+    doing: &'static str,
     total: u64,
     done: u64,
     begun: Instant,
@@ -27,8 +28,7 @@ struct State {
 
 impl Progress {
     pub(crate) fn new(json: bool) -> Self {
-        let state = State { total: 0, done: 0, begun: Instant::now(), drawn: None };
-        Self { shown: !json && io::stderr().is_terminal(), state: Mutex::new(state) }
+        Self { shown: !json && io::stderr().is_terminal(), state: Mutex::new(State::begin("packing", 0)) }
     }
 
     pub(crate) fn hear(&self, event: Event<'_>) {
@@ -38,14 +38,13 @@ impl Progress {
         }
         let mut state = self.state.lock().expect("nothing panics while it draws");
         match event {
-            Event::Packing { bytes, .. } => {
-                *state = State { total: bytes, done: 0, begun: Instant::now(), drawn: None }
-            }
-            Event::Packed { bytes } => {
+            Event::Packing { bytes, .. } => *state = State::begin("packing", bytes),
+            Event::Bundling { bytes, .. } => *state = State::begin("bundle ", bytes),
+            Event::Packed { bytes } | Event::Bundled { bytes } => {
                 state.done += bytes;
                 state.draw();
             }
-            Event::Waiting | Event::Persisted(_) => {}
+            Event::Waiting | Event::Collected(_) | Event::Persisted(_) => {}
         }
     }
 
@@ -65,6 +64,10 @@ pub(crate) fn hear_waiting(event: Event<'_>) {
 }
 
 impl State {
+    fn begin(doing: &'static str, total: u64) -> Self {
+        Self { doing, total, done: 0, begun: Instant::now(), drawn: None }
+    }
+
     fn draw(&mut self) {
         if self.total == 0 || self.drawn.is_some_and(|drawn| drawn.elapsed() < INTERVAL) {
             return;
@@ -72,18 +75,18 @@ impl State {
         self.drawn = Some(Instant::now());
         let mut stderr = io::stderr().lock();
         // A terminal that went away must not end the publishing.
-        let _ = write!(stderr, "\r\x1b[K{}", line(self.done, self.total, self.begun.elapsed()));
+        let _ = write!(stderr, "\r\x1b[K{}", line(self.doing, self.done, self.total, self.begun.elapsed()));
         let _ = stderr.flush();
     }
 }
 
-fn line(done: u64, total: u64, elapsed: Duration) -> String {
+fn line(doing: &str, done: u64, total: u64, elapsed: Duration) -> String {
     let share = (done as f64 / total as f64).min(1.0);
     let filled = (share * WIDTH as f64) as usize;
     let bar: String = (0..WIDTH).map(|cell| if cell < filled { '#' } else { '.' }).collect();
     let left = elapsed.as_secs_f64() * (1.0 - share) / share.max(f64::MIN_POSITIVE);
     let percent = share * 100.0;
-    format!("packing [{bar}] {percent:3.0} %  {} of {}  {left:.0} s left", bytes(done), bytes(total))
+    format!("{doing} [{bar}] {percent:3.0} %  {} of {}  {left:.0} s left", bytes(done), bytes(total))
 }
 
 #[cfg(test)]
@@ -92,9 +95,9 @@ mod tests {
 
     #[test]
     fn a_line_of_progress() {
-        let quarter = line(250_000_000, 1_000_000_000, Duration::from_secs(2));
+        let quarter = line("packing", 250_000_000, 1_000_000_000, Duration::from_secs(2));
         assert_eq!(quarter, "packing [######..................]  25 %  250.0 MB of 1.0 GB  6 s left");
-        assert!(line(0, 10, Duration::ZERO).contains("  0 %"));
-        assert!(line(11, 10, Duration::ZERO).contains("100 %"));
+        assert!(line("packing", 0, 10, Duration::ZERO).contains("  0 %"));
+        assert!(line("packing", 11, 10, Duration::ZERO).contains("100 %"));
     }
 }

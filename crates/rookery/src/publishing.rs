@@ -1,15 +1,17 @@
 use std::path::Path;
+use std::sync::atomic::AtomicBool;
 use std::sync::mpsc::{self, Sender};
 use std::thread;
+use std::time::Instant;
 
 use boot_model::Timestamp;
 use nix::sys::signal::{SigSet, Signal};
-use publish::{Follower, Pass, Publisher, Request, Store, Wake};
-use serde_json::json;
+use publish::{Bundle, Bundler, BundlingError, Follower, Pass, Publisher, Request, Store, Wake};
+use serde_json::{Value, json};
 use service::Failure;
 
 use crate::arguments::{FollowArguments, PublishArguments};
-use crate::output::{Output, say};
+use crate::output::{Output, bytes, say};
 use crate::progress::Progress;
 use crate::site::Site;
 
@@ -26,16 +28,82 @@ pub(crate) fn publish(site: &Site, output: Output, arguments: &PublishArguments)
     let report = |event: publish::Event<'_>| progress.hear(event);
     let publisher =
         Publisher { layout: &site.layout, store: &store, keys: &keys, level: site.compression_level, report: &report };
+    let begun = Instant::now();
     let published = publisher.publish(&request);
     progress.end();
     let publish::Outcome { generation, new } = published?;
+    let bootable = begun.elapsed();
+    if !output.json {
+        // The first of two moments: whoever waits for it need not wait for the other.
+        let role = &generation.role;
+        let text = match new {
+            true => format!("published {generation}, which {role} boots from now on"),
+            false => format!("{generation} is published already; {role} boots it"),
+        };
+        output.line(|| text, || Value::Null)?;
+    }
+    let results = match arguments.no_bundles {
+        true => Ok(Vec::new()),
+        false => {
+            let stop = AtomicBool::new(false);
+            Bundler { layout: &site.layout, report: &report, stop: &stop }.make_missing(&generation.role)
+        }
+    };
+    progress.end();
+    // What is published boots without them.
+    let results = results.unwrap_or_else(|error| vec![Err(error)]);
+    let ready = begun.elapsed();
+    let (bundles, problems) = sorted(results);
+    problems.iter().for_each(|problem| say(&format!("rookery: {problem}")));
     output.answer(
-        || match new {
-            true => format!("published {generation}, which {} boots from now on", generation.role),
-            false => format!("{generation} is published already; {} boots it", generation.role),
+        || match bundles.is_empty() {
+            true => String::new(),
+            false => {
+                let [bootable, ready] = [bootable, ready].map(|duration| duration.as_secs_f64());
+                let lines: String = bundles.iter().map(|bundle| bundle_text(bundle) + "\n").collect();
+                format!("{lines}bootable after {bootable:.1} s, bundles ready after {ready:.1} s\n")
+            }
         },
-        || json!({ "generation": generation, "new": new }),
+        || {
+            json!({
+                "generation": generation,
+                "new": new,
+                "bootable-seconds": bootable.as_secs_f64(),
+                "bundles-seconds": ready.as_secs_f64(),
+                "bundles": bundles.iter().map(bundle_json).collect::<Vec<_>>(),
+                "problems": problems,
+            })
+        },
     )
+}
+
+/// What was made, and why the rest was not.
+fn sorted(results: Vec<Result<Bundle, BundlingError>>) -> (Vec<Bundle>, Vec<String>) {
+    let (mut bundles, mut problems) = (Vec::new(), Vec::new());
+    for result in results {
+        match result {
+            Ok(bundle) => bundles.push(bundle),
+            Err(problem) => problems.push(problem.to_string()),
+        }
+    }
+    (bundles, problems)
+}
+
+fn bundle_text(bundle: &Bundle) -> String {
+    let Bundle { old, new, bytes: size, paths, replaces, plain } = bundle;
+    let beside = if *plain == 0 { String::new() } else { format!("; {plain} paths more come as packs") };
+    format!("bundle from {old} to {new}: {paths} paths in {} instead of {}{beside}", bytes(*size), bytes(*replaces))
+}
+
+fn bundle_json(bundle: &Bundle) -> Value {
+    json!({
+        "old": bundle.old,
+        "new": bundle.new,
+        "bytes": bundle.bytes,
+        "paths": bundle.paths,
+        "replaces-bytes": bundle.replaces,
+        "plain-paths": bundle.plain,
+    })
 }
 
 pub(crate) fn follow(site: &Site, output: Output, arguments: &FollowArguments) -> Result<(), Failure> {
@@ -46,7 +114,7 @@ pub(crate) fn follow(site: &Site, output: Output, arguments: &FollowArguments) -
     let report = |event: publish::Event<'_>| progress.hear(event);
     let publisher =
         Publisher { layout: &site.layout, store: &store, keys: &keys, level: site.compression_level, report: &report };
-    let follower = Follower { publisher: &publisher, profiles };
+    let follower = Follower { publisher: &publisher, profiles, bundles: !arguments.no_bundles };
     if arguments.once {
         let passed = follower.pass();
         progress.end();
@@ -94,6 +162,9 @@ fn print_pass(output: Output, pass: &Pass, known: &[String]) -> Result<(), Failu
         for generation in generations {
             output.line(|| format!("{verb} {generation}"), || json!({ verb: generation }))?;
         }
+    }
+    for bundle in &pass.bundles {
+        output.line(|| bundle_text(bundle), || json!({ "bundle": bundle_json(bundle) }))?;
     }
     for problem in pass.problems.iter().filter(|problem| !known.contains(problem)) {
         if output.json {

@@ -150,7 +150,12 @@ impl TestStore {
 
 /// The path that a name gets: the same in every store.
 pub fn store_path(name: &str) -> StorePath {
-    let digest = Sha256::digest(name);
+    rebuilt_path("", name)
+}
+
+/// The path that a name gets when something below it changed.
+pub fn rebuilt_path(build: &str, name: &str) -> StorePath {
+    let digest = Sha256::digest(format!("{build}{name}"));
     let hash: String =
         digest.iter().map(|byte| b"0123456789abcdfghijklmnpqrsvwxyz"[usize::from(byte % 32)] as char).collect();
     format!("/nix/store/{hash}-{name}").parse().unwrap()
