@@ -150,7 +150,7 @@ mod tests {
             assert_eq!(Held::read(&store, &generation), Some(held.clone()));
         }
         fs::create_dir(folder(&store, &generation).with_file_name(".staging-43-9f3k2xq1")).unwrap();
-        assert_eq!(Held::all(&store), [generation.clone()]);
+        assert_eq!(Held::all(&store), std::slice::from_ref(&generation));
         Held::remove(&store, &generation).unwrap();
         assert_eq!(Held::all(&store), []);
     }

@@ -1,13 +1,18 @@
 //! The closure manifest of a generation: believed because the signed description says its digest.
 
 use boot_model::{
-    Sha256Digest, StorePath,
+    GenerationRef, Sha256Digest, StorePath,
     generation::{CLOSURE_FILE, FileDigest, Generation},
 };
 use nix_format::closure::Closure;
 use sha2::{Digest as _, Sha256};
 
-use super::stream::{Server, StreamError};
+use super::{
+    held::Held,
+    store::Store,
+    stream::{Server, StreamError},
+    transfer::{plan::Names, received::Received},
+};
 use crate::{Exit, Failure};
 
 /// A manifest that is the signed one.
@@ -67,6 +72,21 @@ impl Manifest {
             return None;
         }
         Self::parse(text.as_bytes().to_vec(), generation).ok()
+    }
+
+    /// Is this generation recorded, and all of its closure received and there?
+    pub(super) fn is_complete(store: &Store, generation: &GenerationRef, names: &Names, received: &Received) -> bool {
+        let complete = || {
+            let held = Held::read(store, generation)?;
+            let generation = Generation::from_json(held.json.as_bytes()).ok()?;
+            Some(Self::held(&held.closure, &generation)?.is_here(names, received))
+        };
+        complete().unwrap_or(false)
+    }
+
+    /// Is all of the closure received and there?
+    pub(super) fn is_here(&self, names: &Names, received: &Received) -> bool {
+        self.closure.paths().iter().all(|info| names.complete(info, received))
     }
 
     /// Every toplevel must be in it: what is not there would be missed only by the system that needs it.

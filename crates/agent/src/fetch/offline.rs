@@ -59,9 +59,8 @@ pub(super) fn choose(store: &Store, chosen: &Chosen, keys: &PublicKeys) -> Optio
         let held = Held::read(store, reference)?;
         let generation = believe(&held.json, &held.signature, reference, keys).ok()?;
         let manifest = Manifest::held(&held.closure, &generation)?;
-        let whole = manifest.closure.paths().iter().all(|info| names.complete(info, &received));
         let runs = if has_modules(store, &generation, &release) { Runs::Here } else { Runs::ByKexec };
-        whole.then_some(Fallback { generation, runs })
+        manifest.is_here(&names, &received).then_some(Fallback { generation, runs })
     };
     let mut fallbacks: Vec<Fallback> = references.iter().filter_map(complete).collect();
     // Stable: the newest of each kind stays in front.

@@ -61,8 +61,7 @@ fn complete(store: &Store) -> Result<Vec<(Generation, Manifest)>, Failure> {
         let held = Held::read(store, reference)?;
         let generation = Generation::from_json(held.json.as_bytes()).ok()?;
         let manifest = Manifest::held(&held.closure, &generation)?;
-        let whole = manifest.closure.paths().iter().all(|info| names.complete(info, &received));
-        whole.then_some((generation, manifest))
+        manifest.is_here(&names, &received).then_some((generation, manifest))
     };
     Ok(Held::all(store).iter().filter_map(read).collect())
 }

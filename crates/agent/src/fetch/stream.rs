@@ -6,6 +6,7 @@
 
 use std::{
     io::{self, Read as _},
+    ops::Range,
     sync::atomic::{AtomicBool, AtomicU64, Ordering},
     time::{Duration, Instant},
 };
@@ -52,6 +53,8 @@ pub(super) struct Stream<'a> {
     /// Bytes of the whole file.
     length: u64,
     offset: u64,
+    /// Where the part that is wanted ends.
+    end: u64,
     body: Option<BodyReader<'static>>,
     backoff: Backoff,
 }
@@ -94,8 +97,15 @@ impl Server {
 
     /// Begins a file of `length` bytes; nothing is asked before it is read.
     pub(super) fn stream(&self, path: &str, length: u64) -> Stream<'_> {
+        self.range(path, length, 0..length)
+    }
+
+    /// Begins with a part of a file of `length` bytes.
+    pub(super) fn range(&self, path: &str, length: u64, part: Range<u64>) -> Stream<'_> {
         let url = format!("{}{path}", self.base);
-        Stream { server: self, url, length, offset: 0, body: None, backoff: Backoff::default() }
+        let end = part.end.min(length);
+        let offset = part.start.min(end);
+        Stream { server: self, url, length, offset, end, body: None, backoff: Backoff::default() }
     }
 
     /// How long a file is that the server may have; `None` if it has not, or does not say so at once.
@@ -148,14 +158,20 @@ impl Server {
     }
 }
 
-impl Stream<'_> {
-    /// Reads some bytes; none at the end of the file.
+impl<'a> Stream<'a> {
+    /// A stream that is at its end.
+    pub(super) fn nothing(like: &Self) -> Self {
+        like.server.range("", 0, 0..0)
+    }
+
+    /// Reads some bytes; none at the end.
     pub(super) fn read(&mut self, buffer: &mut [u8]) -> Result<usize, StreamError> {
         loop {
             if self.server.is_stopped() {
                 return Err(StreamError::Stopped);
             }
-            if self.offset == self.length {
+            let left = usize::try_from(self.end - self.offset).unwrap_or(usize::MAX).min(buffer.len());
+            if left == 0 {
                 self.end();
                 return Ok(0);
             }
@@ -163,9 +179,8 @@ impl Stream<'_> {
                 self.open()?;
                 continue;
             };
-            let cause = match body.read(buffer) {
+            let cause = match body.read(&mut buffer[..left]) {
                 Ok(0) => format!("the connection ended after {} of {} bytes", self.offset, self.length),
-                Ok(read) if read as u64 > self.length - self.offset => return Err(self.wrong_length(None)),
                 Ok(read) => {
                     self.offset += read as u64;
                     self.server.note(&self.server.heard);
@@ -180,9 +195,9 @@ impl Stream<'_> {
         }
     }
 
-    /// Reads the file as a whole into memory.
+    /// Reads all of it into memory.
     pub(super) fn read_all(mut self) -> Result<Vec<u8>, StreamError> {
-        let mut bytes = vec![0; usize::try_from(self.length).unwrap_or_default()];
+        let mut bytes = vec![0; usize::try_from(self.end - self.offset).unwrap_or_default()];
         let mut filled = 0;
         while filled < bytes.len() {
             match self.read(&mut bytes[filled..])? {
@@ -218,7 +233,9 @@ impl Stream<'_> {
 
     fn request(&self) -> Result<Opened, StreamError> {
         let mut request = self.server.agent.get(&self.url);
-        if self.offset > 0 {
+        if self.end < self.length {
+            request = request.header("Range", format!("bytes={}-{}", self.offset, self.end - 1));
+        } else if self.offset > 0 {
             request = request.header("Range", format!("bytes={}-", self.offset));
         }
         let response = match request.call() {
@@ -236,10 +253,11 @@ impl Stream<'_> {
 
     /// Checks that the answer is what is missing of the file, and takes what is not.
     fn accept(&self, response: Response<ureq::Body>) -> Result<Opened, StreamError> {
-        let from = if response.status() == 206 { self.offset } else { 0 };
+        let (from, to) = if response.status() == 206 { (self.offset, self.end) } else { (0, self.length) };
         let length = response.body().content_length();
-        if let Some(length) = length.filter(|length| from + length != self.length) {
-            return Err(self.wrong_length(Some(from + length)));
+        if let Some(length) = length.filter(|length| from + length != to) {
+            let url = self.url.clone();
+            return Err(StreamError::Length { url, expected: to - from, found: length });
         }
         let mut body = response.into_body().into_reader();
         // A server that does not know ranges sends all of it again.
@@ -248,11 +266,6 @@ impl Stream<'_> {
             Ok(_) => Ok(Opened::Unreachable("the connection ended early".to_owned())),
             Err(error) => Ok(Opened::Unreachable(error.to_string())),
         }
-    }
-
-    fn wrong_length(&self, found: Option<u64>) -> StreamError {
-        let found = found.unwrap_or(self.length + 1);
-        StreamError::Length { url: self.url.clone(), expected: self.length, found }
     }
 
     /// Waits before the next attempt, or gives up.

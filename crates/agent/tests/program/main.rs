@@ -11,3 +11,4 @@ mod server;
 mod support;
 mod transfer;
 mod tree;
+mod update;

@@ -99,7 +99,7 @@ impl State {
         if one_of(&self.closing) {
             return;
         }
-        while let Some(Request { method, path, from, body }) = request(&mut reader) {
+        while let Some(Request { method, path, part, body }) = request(&mut reader) {
             if method != "POST" && one_of(&self.busy) {
                 let answer = b"HTTP/1.1 503 Busy\r\nContent-Length: 0\r\nRetry-After: 0\r\n\r\n";
                 if (&*stream).write_all(answer).is_err() {
@@ -115,18 +115,20 @@ impl State {
                 self.requests.lock().unwrap().push(path.clone());
                 fs::read(self.root.join(path.trim_start_matches('/'))).ok()
             };
-            let status = match (&answer, from) {
+            let status = match (&answer, part) {
                 (None, _) => "404 Not Found",
-                (Some(_), 0) => "200 OK",
-                (Some(_), _) => "206 Partial Content",
+                (Some(_), None) => "200 OK",
+                (Some(_), Some(_)) => "206 Partial Content",
             };
             let mut content = answer.unwrap_or_default();
             let whole = content.len();
-            content.drain(..(from as usize).min(whole));
+            let (from, to) = part.unwrap_or((0, None));
+            content.truncate(to.map_or(whole, |to| to as usize + 1));
+            content.drain(..(from as usize).min(content.len()));
             let mut head = format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\n", content.len());
             if from > 0 {
                 self.resumed.lock().unwrap().push(from);
-                head += &format!("Content-Range: bytes {from}-{}/{whole}\r\n", whole.saturating_sub(1));
+                head += &format!("Content-Range: bytes {from}-{}/{whole}\r\n", from as usize + content.len() - 1);
             }
             let mut bytes = format!("{head}\r\n").into_bytes();
             let cut = content.len() > 10_000 && one_of(&self.cutting);
@@ -147,8 +149,8 @@ fn one_of(count: &AtomicUsize) -> bool {
 struct Request {
     method: String,
     path: String,
-    /// The first byte asked for.
-    from: u64,
+    /// The first byte asked for, and the last one.
+    part: Option<(u64, Option<u64>)>,
     body: Vec<u8>,
 }
 
@@ -167,6 +169,9 @@ fn request(reader: &mut BufReader<&TcpStream>) -> Option<Request> {
     let length = headers.get("content-length").and_then(|length| length.parse().ok()).unwrap_or(0);
     let mut body = vec![0; length];
     reader.read_exact(&mut body).ok()?;
-    let range = headers.get("range").and_then(|range| range.strip_prefix("bytes=")?.strip_suffix('-')?.parse().ok());
-    Some(Request { method, path, from: range.unwrap_or(0), body })
+    let part = headers.get("range").and_then(|range| {
+        let (from, to) = range.strip_prefix("bytes=")?.split_once('-')?;
+        Some((from.parse().ok()?, to.parse().ok()))
+    });
+    Some(Request { method, path, part, body })
 }

@@ -8,6 +8,7 @@
 //! Memory is bounded, whatever the server sends: for each of the [`WORKERS`] one zstd window of at most 16 MiB (2 MiB with packs of
 //! the usual level), 1 MiB of buffers, and the closure manifest, of which a generation of 2000 paths has 1 MB.
 
+mod bundle;
 mod commit;
 mod pack;
 pub(super) mod plan;
@@ -35,6 +36,7 @@ use boot_model::{GenerationRef, StorePath, report::Progress};
 use nix_format::{closure::Closure, signature::PublicKeys};
 
 use self::{
+    bundle::Bundle,
     commit::Committer,
     pack::PackError,
     plan::{Names, Task},
@@ -49,7 +51,7 @@ use super::{
     store::Store,
     stream::{Server, StreamError},
 };
-use crate::{Exit, Failure, report::Reporter};
+use crate::{Exit, Failure, console, report::Reporter};
 
 /// Paths that are fetched at the same time. More would share the same link and the same disk.
 const WORKERS: usize = 4;
@@ -125,16 +127,21 @@ impl Transfer<'_> {
         let staging = self.prepare().map_err(|error| TransferError::disk("preparing the store", error))?;
         space.make(&tasks, received)?;
         let total = total(&tasks);
+        let server = Server::new(self.server, self.patience, WORKERS);
+        let bundle = Bundle::find(&server, self.store, self.wanted, &tasks, received);
+        if let Some(bundle) = &bundle {
+            console::say(&format!("rookery: the update is built on generation {}", bundle.old));
+        }
         let disk = |error| TransferError::disk("opening the store", error);
         let committed = staging.try_clone().map_err(disk)?;
         let committer = Committer::new(self.store, committed, received).map_err(disk)?;
-        let server = Server::new(self.server, self.patience, WORKERS);
         let counters = Counters::default();
         let shop = Shop {
             store: self.store,
             staging: &staging,
             server: &server,
             keys: self.keys,
+            bundle: bundle.as_ref().map(Bundle::paths),
             tasks: Mutex::new(tasks),
             counters: &counters,
         };

@@ -16,12 +16,12 @@ use sha2::{Digest as _, Sha256};
 /// # Errors
 /// What cannot be read, and what no NAR can hold.
 pub(super) fn hash(path: &Path) -> Result<Sha256Digest, NarError> {
-    let mut hasher = Hasher(Sha256::new());
+    let mut hasher = Hasher::default();
     let mut out = BufWriter::with_capacity(64 << 10, &mut hasher);
     nar::write(&mut out, |node| write_node(node, path))?;
     out.flush()?;
     drop(out);
-    Ok(Sha256Digest::new(hasher.0.finalize().into()))
+    Ok(hasher.digest())
 }
 
 fn write_node<W: Write>(node: NodeWriter<'_, W>, path: &Path) -> Result<Written, NarError> {
@@ -44,7 +44,16 @@ fn write_node<W: Write>(node: NodeWriter<'_, W>, path: &Path) -> Result<Written,
     })
 }
 
-struct Hasher(Sha256);
+/// Hashes what is written to it.
+#[derive(Default)]
+pub(super) struct Hasher(Sha256);
+
+impl Hasher {
+    /// The hash of all of it.
+    pub(super) fn digest(self) -> Sha256Digest {
+        Sha256Digest::new(self.0.finalize().into())
+    }
+}
 
 impl Write for Hasher {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {

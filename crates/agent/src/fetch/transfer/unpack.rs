@@ -46,7 +46,7 @@ pub(super) struct Unpacker<'a> {
 }
 
 /// What is open, and where the next node goes.
-struct Tree<'a> {
+pub(super) struct Tree<'a> {
     staging: BorrowedFd<'a>,
     /// The name of the next node, in the innermost open directory.
     name: Vec<u8>,
@@ -62,7 +62,7 @@ const EXECUTABLE: Mode = Mode::from_bits_truncate(0o555);
 impl<'a> Unpacker<'a> {
     /// Unpacks to `name` in the directory `staging`, where it must not be yet; takes `nar_size` bytes at most.
     pub(super) fn new(staging: BorrowedFd<'a>, name: &str, nar_size: u64) -> Self {
-        let tree = Tree { staging, name: name.into(), directories: Vec::new(), file: None };
+        let tree = Tree::new(staging, name);
         Self { nar: NarReader::new(), tree, hash: Sha256::new(), taken: 0, nar_size }
     }
 
@@ -86,8 +86,14 @@ impl<'a> Unpacker<'a> {
     }
 }
 
-impl Tree<'_> {
-    fn event(&mut self, event: Event<'_>) -> io::Result<()> {
+impl<'a> Tree<'a> {
+    /// A tree whose root will be `name` in the directory `staging`.
+    pub(super) fn new(staging: BorrowedFd<'a>, name: &str) -> Self {
+        Self { staging, name: name.into(), directories: Vec::new(), file: None }
+    }
+
+    /// Does on the disk what the archive says next.
+    pub(super) fn event(&mut self, event: Event<'_>) -> io::Result<()> {
         match event {
             Event::Entry(name) => {
                 self.name.clear();

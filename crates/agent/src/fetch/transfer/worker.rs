@@ -8,10 +8,10 @@ use std::{
     sync::{Mutex, mpsc::SyncSender},
 };
 
-use nix_format::signature::PublicKeys;
+use nix_format::{narinfo::NarInfo, signature::PublicKeys};
 
 use super::{
-    Counters, TransferError,
+    Counters, TransferError, bundle,
     commit::Ready,
     pack::{self, Buffers, PackError},
     plan::Task,
@@ -29,6 +29,7 @@ pub(super) struct Shop<'a> {
     pub(super) staging: &'a File,
     pub(super) server: &'a Server,
     pub(super) keys: &'a PublicKeys,
+    pub(super) bundle: Option<bundle::Paths<'a>>,
     pub(super) tasks: Mutex<Vec<Task>>,
     pub(super) counters: &'a Counters,
 }
@@ -70,6 +71,9 @@ impl Shop<'_> {
             return Ok(true);
         }
         let name = info.store_path.base_name();
+        if self.rebuild(info)? {
+            return Ok(false);
+        }
         let mut backoff = Backoff::default();
         let mut wrong = 0;
         loop {
@@ -85,6 +89,25 @@ impl Shop<'_> {
             let delay = backoff.next_delay(crate::backoff::random());
             console::say(&format!("rookery: {error}; trying again in {:.1} s", delay.as_secs_f64()));
             self.server.sleep(delay).map_err(PackError::from)?;
+        }
+    }
+
+    /// Makes the path from the bundle, if there is one that has it and is right.
+    fn rebuild(&self, info: &NarInfo) -> Result<bool, TransferError> {
+        let rebuild = |paths: &bundle::Paths<'_>| {
+            paths.rebuild(self.server, self.store, info, self.staging.as_fd(), self.counters)
+        };
+        match self.bundle.as_ref().and_then(rebuild) {
+            None => Ok(false),
+            Some(Ok(())) => Ok(true),
+            Some(Err(error)) => {
+                self.remove_staged(info.store_path.base_name())?;
+                if self.server.is_stopped() {
+                    return Err(TransferError::Stopped);
+                }
+                console::say(&format!("rookery: {} by the update: {error}; it is fetched whole", info.store_path));
+                Ok(false)
+            }
         }
     }
 
