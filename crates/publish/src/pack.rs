@@ -20,7 +20,8 @@ use crate::publisher::Event;
 use crate::store::{PathInfo, Store};
 use crate::walk::{self, WalkError};
 
-/// zstd's own default: three times faster than 9, and 15 % larger. The room's network is rarely the limit.
+/// zstd's own default: nearly five times faster than 9, and a tenth larger (docs/decisions/0005-update-bundles.md). A generation waits for
+/// being packed, and updates go by bundles.
 pub const DEFAULT_LEVEL: i32 = 3;
 
 /// Why a path could not be packed.
