@@ -9,7 +9,7 @@ use std::io::{self, Write as _};
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use boot_model::{GenerationId, GenerationRef, StorePath, Timestamp};
@@ -18,7 +18,8 @@ use nix::sys::signal::{Signal, raise};
 use nix_format::narinfo::NarInfo;
 use nix_format::signature::{PublicKeys, SecretKey};
 use publish::{
-    Collection, Collector, DEFAULT_LEVEL, Event, Publisher, Request, Roles, Store, all_generations, default_of, verify,
+    Bundler, Collection, Collector, DEFAULT_LEVEL, Event, Publisher, Request, Roles, Store, all_generations,
+    default_of, verify,
 };
 use support::{TestStore, store_path};
 
@@ -49,7 +50,7 @@ fn victim() {
     let (layout, store, moment) = (Layout::new(state), Store::at(root), moment.parse::<usize>().unwrap());
     let passed = AtomicUsize::new(0);
     let report = |event: Event<'_>| {
-        let counts = matches!(event, Event::Persisted(_) | Event::Packed { .. } | Event::Collected(_));
+        let counts = !matches!(event, Event::Waiting | Event::Packing { .. });
         if counts && passed.fetch_add(1, Ordering::SeqCst) == moment {
             raise(Signal::SIGKILL).unwrap();
         }
@@ -57,6 +58,12 @@ fn victim() {
     let roles = Roles { layout: &layout, report: &report };
     match verb {
         "remove" => return roles.remove(&object.parse().unwrap()).unwrap(),
+        "bundle" => {
+            let stop = AtomicBool::new(false);
+            let made = Bundler { layout: &layout, report: &report, stop: &stop }.make_missing(&"lab".parse().unwrap());
+            made.unwrap().into_iter().for_each(|made| drop(made.unwrap()));
+            return;
+        }
         "gc" => {
             let collection = Collection { grace: Duration::ZERO, now: Timestamp::from_unix_millis(0), dry_run: false };
             Collector { layout: &layout, report: &report }.collect(&collection).unwrap();
@@ -130,9 +137,13 @@ fn killed_at_every_moment() {
 
 /// Two generations, the second one the default.
 fn two_published() -> (TestStore, Layout, [GenerationRef; 2]) {
+    published(["one", "two"])
+}
+
+fn published(names: [&str; 2]) -> (TestStore, Layout, [GenerationRef; 2]) {
     let test = TestStore::new();
     let layout = Layout::new(test.state());
-    let generations = [(1, "one"), (2, "two")].map(|(number, name)| {
+    let generations = [(1, names[0]), (2, names[1])].map(|(number, name)| {
         let toplevel = test.system(name);
         assert!(publish(&test, &toplevel, NEVER).success());
         GenerationRef { role: "lab".parse().unwrap(), id: GenerationId::new(number, &toplevel) }
@@ -214,4 +225,25 @@ fn collection_killed_at_every_moment() {
     }
     // The leftover; narinfo and listing of two paths; their packs; what was left of the generation.
     assert_eq!(moments, 8);
+}
+
+#[test]
+fn bundles_killed_at_every_moment() {
+    // By their names the toplevels take after each other, and the libraries.
+    let (test, layout, [one, two]) = published(["lab-1", "lab-2"]);
+    let bundle = layout.bundle(&two.role, one.id, two.id);
+    let mut moments = 0;
+    while !run(&test, "bundle", &"-", moments).success() {
+        assert_eq!(seen(&layout), (vec![2, 1], 2), "moment {moments}");
+        moments += 1;
+        // The last moment is after it got its name.
+        if let Ok(whole) = fs::read(&bundle) {
+            assert!(whole.starts_with(b"rookery-bundle-1"));
+            fs::remove_file(&bundle).unwrap();
+        }
+    }
+    // It begins; two paths are made, then tried; it has its name.
+    assert_eq!(moments, 6);
+    assert!(bundle.exists());
+    assert_eq!(leftovers(&test.state()), [] as [PathBuf; 0]);
 }

@@ -101,6 +101,32 @@ fn set_rollback_and_delete_are_mirrored_and_numbers_used_again() {
     assert_eq!(site.published(), (vec![id(2, &two), id(1, &one)], 2));
 }
 
+/// The last number is used again: what led to the one that had it is of no use to the one that has it.
+#[test]
+fn bundles_follow_too() {
+    let site = Site::new();
+    let [one, two, three] = ["one", "two", "three"].map(|name| site.test.system(name));
+    let bundles = |pass: &Pass| pass.bundles.iter().map(|b| format!("{}..{}", b.old.id, b.new.id)).collect::<Vec<_>>();
+    site.nix_env(&["--set", one.as_str()]);
+    site.nix_env(&["--set", two.as_str()]);
+    let name = |new: &StorePath| format!("{}..{}", id(1, &one), id(2, new));
+    assert_eq!(bundles(&site.clean_pass()), [name(&two)]);
+    assert_eq!(site.clean_pass(), Pass::default(), "they are there");
+
+    site.nix_env(&["--rollback"]);
+    site.nix_env(&["--delete-generations", "2"]);
+    site.nix_env(&["--set", three.as_str()]);
+    assert_eq!(bundles(&site.clean_pass()), [name(&three)]);
+    for toplevel in [&two, &three] {
+        assert!(site.layout.bundles().join("lab").join(name(toplevel)).exists(), "gc takes the old one");
+    }
+
+    fs::remove_dir_all(site.layout.bundles()).unwrap();
+    let without = Follower { publisher: &site.publisher(), profiles: site.profiles(), bundles: false };
+    assert_eq!(without.pass().unwrap(), Pass::default());
+    assert_eq!(bundles(&site.clean_pass()), [name(&three)], "what is missing is made");
+}
+
 #[test]
 fn the_date_is_the_links() {
     let site = Site::new();
@@ -209,6 +235,8 @@ fn changes_are_seen_as_they_happen() {
         symlink(two.as_str(), site.test.file("new/lab-2-link")).unwrap();
         fs::rename(site.test.file("new"), site.profiles()).unwrap();
         published(&two);
+        // Made beside, and told by a later pass.
+        while !next().bundles.iter().any(|bundle| bundle.new.id.to_string() == id(2, &two)) {}
         wake.send(Wake::Stop).unwrap();
     });
 }
