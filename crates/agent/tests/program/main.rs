@@ -5,6 +5,7 @@
 mod client;
 mod disk;
 mod fetch;
+mod killed;
 mod report;
 mod room;
 mod server;
