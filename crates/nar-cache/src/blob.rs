@@ -90,7 +90,7 @@ impl ETag {
     /// Packs, kernels, initrds and generations never change under their name, so the name is the tag and the same on every server.
     /// A narinfo may get one more signature, or be packed anew after its closure was collected: it goes by the file, as do menus;
     /// and as do bundles, of which another server, or the next version of the publisher, may make another that serves as well.
-    fn of(path: &Path, content: Content, metadata: &Metadata) -> Self {
+    pub(crate) fn of(path: &Path, content: Content, metadata: &Metadata) -> Self {
         match content {
             Content::Nar | Content::Boot => Self::of_name(&path.file_name().unwrap_or_default().to_string_lossy()),
             Content::Generation => Self::of_name(&path.to_string_lossy()),

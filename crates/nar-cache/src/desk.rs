@@ -1,6 +1,7 @@
 //! What all requests share, and the way from a request to its response.
 
 use std::net::Ipv4Addr;
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
@@ -27,12 +28,14 @@ use crate::refusal::Refusal;
 use crate::reply::{Reply, Sent};
 use crate::report;
 use crate::selection::Selection;
+use crate::shelf::Shelf;
 use crate::wire::Lane;
 
 /// What all requests share.
 #[derive(Debug)]
 pub struct Desk {
     root: Root,
+    shelf: Shelf,
     addresses: Vec<Ipv4Addr>,
     names: watch::Receiver<Arc<ServedNames>>,
     leases: Leases,
@@ -96,6 +99,7 @@ impl Desk {
         Self {
             line: Line::new(clients),
             root: Root::new(layout.root()),
+            shelf: Shelf::new(layout.root()),
             addresses,
             names,
             leases: Leases::new(layout),
@@ -163,6 +167,9 @@ impl Desk {
         name: Result<String, Refusal>,
         head: Parts,
     ) -> (Option<MacAddr>, Result<Reply, Refusal>) {
+        if let Some((mac, found)) = name.as_deref().ok().and_then(|name| self.at_hand(ends, name, &head)) {
+            return (mac, Ok(Reply::Found(Box::new(found))));
+        }
         let found = spawn_blocking(move || {
             let mac = self.leases.mac_at(ends.client, service::unix_millis());
             (mac, name.and_then(|name| self.find(ends, mac, &name, &head)))
@@ -173,25 +180,47 @@ impl Desk {
         }
     }
 
+    /// A narinfo from memory. Of the disk it needs stamps only, so it costs no hop to another thread.
+    fn at_hand(&self, ends: Ends, name: &str, head: &Parts) -> Option<(Option<MacAddr>, Found)> {
+        if !name.ends_with(".narinfo") {
+            return None;
+        }
+        let served = self.names.borrow().resolve(name, ends.server, None).ok()?;
+        let (etag, text) = self.shelf.find(served.candidates.first()?)?;
+        let mac = self.leases.known_mac_at(ends.client, service::unix_millis())?;
+        let len = text.len() as u64;
+        let (selection, range) = choose(head, &etag, len).ok()?;
+        let payload = range.map(|range| Payload::Bytes(text.slice(range.start as usize..range.end as usize)));
+        Some((mac, Found { served, len, etag, selection, payload }))
+    }
+
     /// Everything that touches the file before the first byte can leave. It blocks.
     fn find(&self, ends: Ends, mac: Option<MacAddr>, name: &str, head: &Parts) -> Result<Found, Refusal> {
         let names = Arc::clone(&self.names.borrow());
         let served = names.resolve(name, ends.server, mac)?;
         let blob = Blob::open(&self.root, &served)?;
-        let (len, etag) = (blob.len, blob.etag.clone());
-        // Ranges are for GET alone (RFC 9110 §14.2).
-        let (selection, range) = match (Selection::of(&head.headers, &etag, len), head.method == Method::HEAD) {
-            (Selection::NotModified, _) => (Selection::NotModified, None),
-            (_, true) => (Selection::Whole, None),
-            (Selection::Whole, false) => (Selection::Whole, Some(0..len)),
-            (Selection::Part(range), false) => (Selection::Part(range.clone()), Some(range)),
-            (Selection::Unsatisfiable, false) => return Err(Refusal::Unsatisfiable { len }),
-        };
-        let path = blob.path.clone();
+        let (len, etag, path) = (blob.len, blob.etag.clone(), blob.path.clone());
+        let (selection, range) = choose(head, &etag, len)?;
         let payload = range.map(|range| blob.payload(range)).transpose();
-        let payload = payload.map_err(|source| Refusal::Read { path, source })?;
+        let payload = payload.map_err(|source| Refusal::Read { path: path.clone(), source })?;
+        if let (Content::Narinfo, Selection::Whole, Some(Payload::Bytes(text))) = (served.content, &selection, &payload)
+        {
+            self.shelf.put(&path, &etag, text);
+        }
         Ok(Found { served, len, etag, selection, payload })
     }
+}
+
+/// What of a file a request gets, and which bytes of it are sent.
+fn choose(head: &Parts, etag: &ETag, len: u64) -> Result<(Selection, Option<Range<u64>>), Refusal> {
+    // Ranges are for GET alone (RFC 9110 §14.2).
+    Ok(match (Selection::of(&head.headers, etag, len), head.method == Method::HEAD) {
+        (Selection::NotModified, _) => (Selection::NotModified, None),
+        (_, true) => (Selection::Whole, None),
+        (Selection::Whole, false) => (Selection::Whole, Some(0..len)),
+        (Selection::Part(range), false) => (Selection::Part(range.clone()), Some(range)),
+        (Selection::Unsatisfiable, false) => return Err(Refusal::Unsatisfiable { len }),
+    })
 }
 
 impl Found {

@@ -29,6 +29,7 @@ mod reply;
 mod report;
 mod selection;
 mod server;
+mod shelf;
 mod span;
 mod turns;
 mod wire;
