@@ -35,6 +35,12 @@ impl Default for Machine {
 }
 
 impl Machine {
+    /// Does the command line that is obeyed belong to the kernel that runs? Only then may this program replace that kernel: a test,
+    /// or a person who tries it out, brings a command line of his own.
+    pub(crate) fn is_booting(&self) -> bool {
+        self.command_line == Self::default().command_line
+    }
+
     pub(crate) fn read_command_line(&self) -> Result<CommandLine, Failure> {
         fs::read_to_string(&self.command_line)
             .map(CommandLine::new)

@@ -112,6 +112,9 @@ impl Fallback {
                 format!("{}: {error}; make the server reachable and boot again", doing(what)),
             )
         };
+        if !machine.is_booting() {
+            return Err(failed("kexec", io::Error::other("this is no booting machine, its kernel stays")));
+        }
         let kernel = boot_file(store, &format!("{}/kernel", entry.toplevel), entry.kernel);
         let kernel = kernel.map_err(|error| failed("kernel", error))?;
         let initrd = boot_file(store, &format!("{}/initrd", entry.toplevel), entry.initrd);

@@ -57,6 +57,22 @@ fn without_the_server_the_newest_complete_generation_runs() {
 }
 
 #[test]
+fn a_generation_with_another_kernel_would_need_that_kernel() {
+    let room = Room::own();
+    let mut trees = crate::room::system(1);
+    // Modules for another kernel only.
+    trees.retain(|(path, _)| path.name() != "linux");
+    let first = room.publish_trees(1, trees, &crate::room::site_key());
+    room.choose(&first);
+    room.fetched(&first);
+    room.publish(3);
+    room.server.close_connections(usize::MAX);
+    let output = room.fetch(&["--patience", "1"]);
+    assert_eq!(output.status.code(), Some(69), "{}", said(&output));
+    assert!(said(&output).contains("OFFLINE") && said(&output).contains("kernel stays"), "{}", said(&output));
+}
+
+#[test]
 fn a_kernel_that_was_started_offline_asks_nobody() {
     let room = Room::own();
     let [_, second] = without_server(&room);

@@ -13,7 +13,8 @@ use crate::{
 };
 
 /// Everything that changes a name or makes something durable. strace counts each thread's calls.
-const STEPS: &str = "?mkdir,mkdirat,?rename,renameat,?renameat2,syncfs,fsync,fdatasync,?symlink,symlinkat,?unlink,unlinkat";
+const STEPS: &str =
+    "?mkdir,mkdirat,?rename,renameat,?renameat2,syncfs,fsync,fdatasync,?symlink,symlinkat,?unlink,unlinkat";
 
 /// Runs a fetch that is killed at the start of some thread's call of that number. False if it came to its end.
 fn killed_at(room: &Room, number: usize) -> bool {
