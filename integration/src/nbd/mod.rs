@@ -129,7 +129,7 @@ impl Disk {
 impl Drop for Disk {
     fn drop(&mut self) {
         // A lab of a hundred disks in memory can't keep them all. What can't be removed goes with the scratch directory.
-        for file in [&self.cache, &self.platter, &self.socket] {
+        for file in [&self.cache, &self.platter] {
             let _ = fs::remove_file(file);
         }
     }

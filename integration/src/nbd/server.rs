@@ -43,6 +43,8 @@ impl Drop for Server {
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
+        // Only now: by this name it was woken.
+        let _ = std::fs::remove_file(&self.socket);
     }
 }
 
