@@ -101,6 +101,15 @@ impl<'a> Agent<'a> {
         if status.success() { Ok(()) } else { Err(Error::Wrong(format!("rookery-agent register ended with {status}"))) }
     }
 
+    /// Marks a generation as one that came up and ran. `report running` does that, but only for the machine's own root.
+    pub fn came_up(&self, generation: &GenerationRef) -> Result<()> {
+        let mark = self.state().join("rookery/good").join(generation.role.as_str());
+        mark.parent()
+            .map_or(Ok(()), fs::create_dir_all)
+            .and_then(|()| fs::write(&mark, generation.id.to_string()))
+            .map_err(Error::io(format!("writing {}", mark.display())))
+    }
+
     /// What stage 1 would hand over to.
     pub fn init(&self) -> Option<String> {
         fs::read_to_string(self.run().join("init")).ok().map(|text| text.trim().to_owned())

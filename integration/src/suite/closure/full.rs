@@ -22,13 +22,15 @@ pub(super) fn disk_full(context: &Context<'_>) -> Result<()> {
         scene.boot(&old, &oldest)?;
         let last_good = scene.room.publish(&good.path)?;
         scene.boot(&last_good, good)?;
+        scene.agent.came_up(&last_good)?;
         let newest = scene.room.publish(&wanted.path)?;
         let here = |path: &str| scene.agent.store().join(path.rsplit('/').next().unwrap_or_default()).exists();
 
         let frees = missing(&oldest, &[good, wanted]);
         let needs = missing(wanted, &[&oldest, good]);
-        let filler = Filler::leave(&scene.agent.store(), needs.saturating_sub(frees / 2))?;
+        let filler = Filler::leave(&scene.agent.store(), needs.saturating_sub(frees / 4))?;
         scene.boot(&newest, wanted)?;
+        scene.agent.came_up(&newest)?;
         context.expect(!here(&oldest.path), || "the oldest generation is still there".into())?;
         context.expect(here(&good.path), || "the last good generation is gone".into())?;
         drop(filler);

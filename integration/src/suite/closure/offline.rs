@@ -1,6 +1,7 @@
 //! A server that is gone when the client needs it. The only tests of this group that boot: a kernel is chosen.
 
 use boot_model::event::{Content, EventKind};
+use boot_model::report::Report;
 
 use crate::client::{Client, Firmware};
 use crate::nbd::Disk;
@@ -56,6 +57,10 @@ impl Scene<'_> {
         boot.machine.wait_for("login:", BOOT)?;
         self.servers.start_one(Service::NarCache)?;
         boot.expect_running(&self.servers, &self.systems.first)?;
+        boot.wait_events(&self.servers, "the report that it was offline", |events| {
+            let says_so = |report: &Report| report.detail.as_ref().is_some_and(|detail| detail.contains("OFFLINE"));
+            events.iter().any(|event| matches!(&event.kind, EventKind::Report { report } if says_so(report)))
+        })?;
         let log = self.room.lab.log().since(boot.machine.started());
         let started: Vec<_> = log.iter().filter(|line| line.text.contains("Linux version")).collect();
         self.context
