@@ -7,12 +7,25 @@ use tokio::sync::Notify;
 
 use crate::port::{Port, Received};
 
-/// Requests that wait to be decided. Full, it drops the oldest: its client is the first to ask again, or has given up.
+/// Messages that wait to be decided. Full, it drops the oldest: its client is the first to ask again, or has given up.
+///
+/// Clients that are half way go first. Asked for four times what can be done, first come first served spends most of the time on
+/// offers whose requests are then dropped, and finishes half of what it could; but three of four turns are the most they get, so
+/// that a flood of REQUESTs keeps nobody from beginning.
 #[derive(Debug)]
 pub(crate) struct Inbox {
-    queue: Mutex<VecDeque<Request>>,
+    queues: Mutex<Queues<Request>>,
     filled: Notify,
     dropped: AtomicU64,
+}
+
+#[derive(Debug)]
+struct Queues<T> {
+    /// DISCOVERs.
+    new: VecDeque<T>,
+    /// All others.
+    begun: VecDeque<T>,
+    turn: u64,
 }
 
 /// A request with the port that it came in by and when.
@@ -26,20 +39,27 @@ pub(crate) struct Request {
 /// A second's worth of requests at a rate that two cores can answer; more would be late.
 const CAPACITY: usize = 8192;
 
+/// Every so manieth turn is a newcomer's, if one waits.
+const NEWCOMERS: u64 = 4;
+
 impl Inbox {
     pub(crate) fn new() -> Self {
-        Self { queue: Mutex::new(VecDeque::new()), filled: Notify::new(), dropped: AtomicU64::new(0) }
+        Self { queues: Mutex::new(Queues::new()), filled: Notify::new(), dropped: AtomicU64::new(0) }
     }
 
-    pub(crate) fn push(&self, request: Request) {
+    pub(crate) fn push(&self, requests: impl IntoIterator<Item = Request>) {
         // The lock is held only here and below, where nothing can panic.
-        let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
-        if queue.len() >= CAPACITY {
-            queue.pop_front();
-            self.dropped.fetch_add(1, Ordering::Relaxed);
+        let mut queues = self.queues.lock().unwrap_or_else(PoisonError::into_inner);
+        for request in requests {
+            let queue = if is_discover(&request.received.payload) { &mut queues.new } else { &mut queues.begun };
+            if queue.len() >= CAPACITY {
+                queue.pop_front();
+                self.dropped.fetch_add(1, Ordering::Relaxed);
+            }
+            queue.push_back(request);
         }
-        queue.push_back(request);
-        drop(queue);
+        drop(queues);
+        // Once for all of them: waking the decider costs more than deciding.
         self.filled.notify_one();
     }
 
@@ -48,9 +68,9 @@ impl Inbox {
         self.filled.notified().await;
     }
 
-    /// The oldest request.
+    /// The oldest message of those whose turn it is.
     pub(crate) fn pop(&self) -> Option<Request> {
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner).pop_front()
+        self.queues.lock().unwrap_or_else(PoisonError::into_inner).pop()
     }
 
     /// Makes the next [`Inbox::filled`] resolve at once: its taker left something behind.
@@ -61,5 +81,49 @@ impl Inbox {
     /// How many requests were dropped since this was asked last.
     pub(crate) fn take_dropped(&self) -> u64 {
         self.dropped.swap(0, Ordering::Relaxed)
+    }
+}
+
+impl<T> Queues<T> {
+    fn new() -> Self {
+        Self { new: VecDeque::new(), begun: VecDeque::new(), turn: 0 }
+    }
+
+    fn pop(&mut self) -> Option<T> {
+        self.turn = self.turn.wrapping_add(1);
+        match self.turn.is_multiple_of(NEWCOMERS) {
+            true => self.new.pop_front().or_else(|| self.begun.pop_front()),
+            false => self.begun.pop_front().or_else(|| self.new.pop_front()),
+        }
+    }
+}
+
+/// Whether this is a DISCOVER, as far as a glance shows: all known clients put option 53 first. One that does not waits no longer
+/// for it, and none is refused for what is seen here.
+fn is_discover(payload: &[u8]) -> bool {
+    payload.get(240..243) == Some(&[53, 1, 1])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_has_begun_goes_first_and_keeps_nobody_out() {
+        let mut queues = Queues::new();
+        queues.new.extend(["a", "b"]);
+        queues.begun.extend(["1", "2", "3", "4", "5"]);
+        let order: Vec<&str> = std::iter::from_fn(|| queues.pop()).collect();
+        assert_eq!(order, ["1", "2", "3", "a", "4", "5", "b"]);
+    }
+
+    #[test]
+    fn a_discover_is_known_at_a_glance() {
+        let mut payload = vec![0; 240];
+        payload.extend([53, 1, 1, 255]);
+        assert!(is_discover(&payload));
+        payload[242] = 3;
+        assert!(!is_discover(&payload));
+        assert!(!is_discover(&payload[..242]));
     }
 }

@@ -46,6 +46,9 @@ pub(crate) struct Received {
 /// The longest message read. No client sends more; what is longer is cut by the kernel and then not read at all.
 const LONGEST: usize = 4096;
 
+/// Datagrams that are taken before others have their turn.
+const BATCH: usize = 64;
+
 /// A room that is switched on at once must fit while a disk takes its time. The kernel grants what `net.core.rmem_max` allows.
 const RECEIVE_BUFFER: usize = 4 * 1024 * 1024;
 
@@ -92,9 +95,21 @@ impl Port {
         Ok(self.udp.try_clone()?.into())
     }
 
-    /// Takes one datagram, or says that it would block.
-    pub(crate) fn receive(&self) -> io::Result<Received> {
-        let mut payload = vec![0; LONGEST];
+    /// Takes the datagrams that wait, at most [`BATCH`] of them, or says that it would block.
+    pub(crate) fn receive(&self) -> io::Result<Vec<Received>> {
+        let mut batch = vec![self.receive_one()?];
+        while batch.len() < BATCH {
+            match self.receive_one() {
+                Ok(received) => batch.push(received),
+                // Whatever it is, what came before it is answered first.
+                Err(_) => break,
+            }
+        }
+        Ok(batch)
+    }
+
+    fn receive_one(&self) -> io::Result<Received> {
+        let mut payload = [0; LONGEST];
         let mut control = nix::cmsg_space!(libc::in_pktinfo);
         let mut buffers = [IoSliceMut::new(&mut payload)];
         let message =
@@ -105,8 +120,8 @@ impl Port {
         });
         let source = message.address.map_or(SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 0), Into::into);
         let length = message.bytes;
-        payload.truncate(length);
-        Ok(Received { payload, source, destination: destination.unwrap_or(Ipv4Addr::BROADCAST) })
+        let destination = destination.unwrap_or(Ipv4Addr::BROADCAST);
+        Ok(Received { payload: payload[..length].to_vec(), source, destination })
     }
 
     /// Sends a reply. It is gone or it is not: a full socket buffer is an error here, and the client asks again.

@@ -124,8 +124,10 @@ async fn receive(port: Arc<Port>, socket: UdpSocket, inbox: Arc<Inbox>) -> Resul
     loop {
         socket.readable().await?;
         match socket.try_io(Interest::READABLE, || port.receive()) {
-            Ok(received) => {
-                inbox.push(inbox::Request { port: Arc::clone(&port), received, arrived: Instant::now() });
+            Ok(batch) => {
+                let arrived = Instant::now();
+                let request = |received| inbox::Request { port: Arc::clone(&port), received, arrived };
+                inbox.push(batch.into_iter().map(request));
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             // The interface goes down and up again (a cable, a bridge without ports): nothing to end for. An ICMP error that a
