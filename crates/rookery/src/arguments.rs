@@ -1,6 +1,6 @@
 use std::path::PathBuf;
 
-use boot_model::{RoleName, Timestamp};
+use boot_model::{DiskSerial, RoleName, Timestamp};
 use clap::{Args, Parser, Subcommand};
 use nix_format::signature::KeyName;
 
@@ -54,6 +54,8 @@ pub(crate) enum Verb {
         /// <role>/<id>, or <role>/<number>
         generation: String,
     },
+    /// Say what a machine is to do at its next boot, and only then
+    BootOnce(BootOnceArguments),
     /// Check every published byte: digests, hashes, signatures
     Verify {
         /// <role>, <role>/<id> or <role>/<number>; everything without it
@@ -114,6 +116,20 @@ pub(crate) struct GcArguments {
     pub(crate) dry_run: bool,
 }
 
+#[derive(Debug, Args)]
+pub(crate) struct BootOnceArguments {
+    /// Its name in hosts.d, or its card
+    pub(crate) host: String,
+    /// <id> or <number> of a generation of its role, memtest, reinstall, or nothing (to boot as usual)
+    pub(crate) entry: String,
+    /// With reinstall: the disk that may be erased, whosever it is
+    #[arg(long, value_name = "SERIAL")]
+    pub(crate) disk_serial: Option<DiskSerial>,
+    /// When the wish is void
+    #[arg(long, value_name = "HOURS", default_value_t = 24, value_parser = clap::value_parser!(u32).range(1..=8760))]
+    pub(crate) hours: u32,
+}
+
 #[derive(Debug, Subcommand)]
 pub(crate) enum KeysVerb {
     /// Make the site's secret key; an existing one is never overwritten
@@ -129,8 +145,12 @@ pub(crate) enum KeysVerb {
 pub(crate) enum LoadersVerb {
     /// Copy boot loaders to the state directory and write their table
     Install {
-        /// Where the loaders are looked for, in this order
-        #[arg(long, value_name = "DIR", default_values_os_t = crate::loaders::places())]
+        /// Where the loaders are looked for, in this order: the root of a Debian system or of unpacked packages, or a directory that is
+        /// laid out as the installed one
+        #[arg(long, value_name = "DIR", default_value = crate::loaders::DEBIAN)]
         from: Vec<PathBuf>,
+        /// Send this firmware another loader than usual: bios=ipxe, uefi-x64=grub (for Secure Boot), uefi-x64=syslinux, …
+        #[arg(long, value_name = "FIRMWARE=LOADER")]
+        loader: Vec<crate::loaders::Wish>,
     },
 }

@@ -4,9 +4,11 @@
 //! nothing, and needs no service to be running.
 
 mod arguments;
+mod boot_once;
 mod collecting;
 mod keys;
 mod list;
+mod loader_sets;
 mod loaders;
 mod output;
 mod progress;
@@ -34,6 +36,7 @@ fn run(arguments: Arguments) -> Result<(), Failure> {
     match arguments.verb {
         Verb::Publish(request) => publishing::publish(&site, output, &request),
         Verb::Follow(request) => publishing::follow(&site, output, &request),
+        Verb::BootOnce(request) => boot_once::boot_once(&site, output, arguments.config.as_deref(), &request),
         Verb::List => list::list(&site, output),
         Verb::Show { generation } => list::show(&site, output, &generation),
         Verb::Rollback { role } => roles::rollback(&site, output, &role),
@@ -43,6 +46,6 @@ fn run(arguments: Arguments) -> Result<(), Failure> {
         Verb::Gc(request) => collecting::collect(&site, output, &request),
         Verb::Keys(KeysVerb::Generate { name }) => keys::generate(&site, output, &name),
         Verb::Keys(KeysVerb::Show) => keys::show(&site, output),
-        Verb::Loaders(LoadersVerb::Install { from }) => loaders::install(&site, output, &from),
+        Verb::Loaders(LoadersVerb::Install { from, loader }) => loaders::install(&site, output, &from, &loader),
     }
 }

@@ -285,12 +285,14 @@ fn loaders_are_copied_with_their_table() {
     let mut careful = Command::new("sh");
     careful.args(["-c", "umask 077; exec \"$0\" \"$@\""]).arg(env!("CARGO_BIN_EXE_rookery"));
     careful.args(site.command(&install).get_args());
-    assert!(succeeds(&mut careful).contains("only BIOS machines can boot"));
+    assert!(succeeds(&mut careful).contains("without iPXE for UEFI: snponly.efi not found"));
     for (name, mode) in [("", 0o755), ("menu.c32", 0o644), ("loaders.json", 0o644)] {
         let metadata = fs::metadata(site.test.state().join("loaders").join(name)).unwrap();
         assert_eq!(metadata.permissions().mode() & 0o777, mode, "services of other users read {name:?}");
     }
-    fs::write(from.join("snponly.efi"), "s").unwrap();
+    fs::write(from.join("snponly.efi"), efi_program(0xaa64)).unwrap();
+    site.fails(&install, 1, "snponly.efi is an EFI program for 64-bit Arm, but uefi-x64 starts");
+    fs::write(from.join("snponly.efi"), efi_program(0x8664)).unwrap();
     let installed = site.json(&install);
     let target = site.test.state().join("loaders");
     let table: Value = serde_json::from_slice(&fs::read(target.join("loaders.json")).unwrap()).unwrap();
@@ -298,6 +300,40 @@ fn loaders_are_copied_with_their_table() {
     assert_eq!(table, json!({"bios": "lpxelinux.0", "uefi-x64": "snponly.efi", "http-x64": "snponly.efi"}));
     assert_eq!(fs::read_to_string(target.join("menu.c32")).unwrap(), "menu.c32");
     assert_eq!(fs::read_dir(target).unwrap().count(), 8, "no unfinished file is left");
+}
+
+#[test]
+fn a_firmware_gets_the_loader_that_was_wished() {
+    let site = Site::new();
+    let root = site.test.file("root");
+    for name in ["PXELINUX/lpxelinux.0", "shim/shimx64.efi.signed", "grub/x86_64-efi-signed/grubnetx64.efi.signed"] {
+        let file = root.join("usr/lib").join(name);
+        fs::create_dir_all(file.parent().unwrap()).unwrap();
+        fs::write(file, if name.ends_with('0') { Vec::new() } else { efi_program(0x8664) }).unwrap();
+    }
+    let modules = root.join("usr/lib/syslinux/modules/bios");
+    fs::create_dir_all(&modules).unwrap();
+    for name in ["ldlinux.c32", "menu.c32", "vesamenu.c32", "libutil.c32", "libcom32.c32"] {
+        fs::write(modules.join(name), name).unwrap();
+    }
+    let install = ["loaders", "install", "--from", root.to_str().unwrap()];
+    assert_eq!(site.json(&install)["table"], json!({"bios": "lpxelinux.0", "uefi-x64": "shimx64.efi"}));
+    site.fails(&[&install[..], &["--loader", "uefi-x64=ipxe"]].concat(), 1, "snponly.efi for uefi-x64 was not found");
+    let unknown = [&install[..], &["--loader", "uefi-x64=lilo"]].concat();
+    site.fails(&unknown, 64, "there is ipxe, ipxe-drivers, grub, syslinux");
+    site.fails(&[&install[..], &["--loader", "coreboot=ipxe"]].concat(), 64, "no loader is known for such a firmware");
+    let grub = [&install[..], &["--loader", "uefi-x64=grub"]].concat();
+    assert_eq!(site.json(&grub)["table"]["uefi-x64"], "shimx64.efi");
+}
+
+/// The headers of an EFI program for this machine type.
+fn efi_program(machine: u16) -> Vec<u8> {
+    let mut program = vec![0; 0x80];
+    program[..2].copy_from_slice(b"MZ");
+    program[0x3c] = 0x40;
+    program[0x40..0x44].copy_from_slice(b"PE\0\0");
+    program[0x44..0x46].copy_from_slice(&machine.to_le_bytes());
+    program
 }
 
 /// In a mount namespace of its own, the state directory is a tmpfs of one megabyte.
@@ -359,4 +395,40 @@ fn a_reader_that_leaves_is_no_failure() {
     drop(child.stdout.take());
     let output = child.wait_with_output().unwrap();
     assert_eq!((output.status.code(), String::from_utf8(output.stderr).unwrap().as_str()), (Some(0), ""));
+}
+
+#[test]
+fn a_wish_for_the_next_boot_is_written_and_taken_back() {
+    let site = Site::new();
+    site.test.system("one");
+    succeeds(&mut site.publish("one"));
+    let config = site.test.file("rookery.toml");
+    let text = fs::read_to_string(&config).unwrap() + "[[role]]\nname = \"lab\"\n";
+    fs::write(&config, text).unwrap();
+    fs::create_dir(site.test.file("hosts.d")).unwrap();
+    let hosts = "[[host]]\nmac = \"52:54:00:77:00:01\"\nname = \"pc01\"\nrole = \"lab\"\n\
+                 [[host]]\nmac = \"52:54:00:77:00:02\"\nname = \"printer\"\n";
+    fs::write(site.test.file("hosts.d/room.toml"), hosts).unwrap();
+    let file = site.test.state().join("intents/52-54-00-77-00-01.json");
+    let next = || serde_json::from_slice::<Value>(&fs::read(&file).unwrap()).unwrap()["next"].clone();
+
+    assert!(
+        site.succeeds(&["boot-once", "pc01", "memtest"]).contains("at its next boot pc01 tests its memory; void after")
+    );
+    assert_eq!(next(), json!({"boot": "memtest"}));
+    site.succeeds(&["boot-once", "52-54-00-77-00-01", "reinstall", "--disk-serial", "S 1"]);
+    let first = next();
+    assert_eq!((&first["boot"], &first["serial"]), (&json!("reinstall"), &json!("S 1")));
+    site.succeeds(&["boot-once", "pc01", "reinstall", "--disk-serial", "S 1"]);
+    assert_ne!(next()["nonce"], first["nonce"], "each consent is one of its own");
+    site.succeeds(&["boot-once", "pc01", "nothing"]);
+    assert!(!file.exists());
+    site.succeeds(&["boot-once", "pc01", "nothing"]);
+
+    site.fails(&["boot-once", "pc01", "reinstall"], 64, "--disk-serial");
+    site.fails(&["boot-once", "pc01", "memtest", "--disk-serial", "S"], 64, "for reinstall alone");
+    site.fails(&["boot-once", "pc01", "7"], 1, "lab has no generation 7");
+    site.fails(&["boot-once", "printer", "memtest"], 64, "printer has no role");
+    site.fails(&["boot-once", "pc09", "memtest"], 64, "no host in hosts.d is called \"pc09\"");
+    assert!(!file.exists());
 }
