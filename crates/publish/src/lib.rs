@@ -4,6 +4,9 @@
 //! initrds are copied, and only then the generation's name appears, by one rename. Killed at any moment, readers see the last
 //! good state, and the next run carries on ([`Event::Persisted`] marks each of those moments, for the test that kills it there).
 //!
+//! Afterwards, and at nobody's cost who boots it, come the update bundles from the generations before ([`Bundler`]). What no published
+//! generation needs is collected ([`Collector`]), never sooner than clients have had time to fetch it.
+//!
 //! What it deliberately does not do: serve anything, build anything, write into the Nix store or its database. It needs no
 //! Nix unless the store's database can't be opened. Only the admin's command line links it.
 
