@@ -78,7 +78,7 @@ fn appear(room: &Room, generation: &GenerationRef, from: &Path, to: &Path) -> Re
 }
 
 /// A toplevel of its own: files as NixOS has them, and as much kernel and initrd as asked for.
-fn toplevel(store: &Path, scratch: &Path, number: u64, kernel: usize, initrd: usize) -> Result<String> {
+pub(super) fn toplevel(store: &Path, scratch: &Path, number: u64, kernel: usize, initrd: usize) -> Result<String> {
     let dir = scratch.join("nixos-system-bench");
     let _ = fs::remove_dir_all(&dir);
     let mut dice = Dice::new(number);

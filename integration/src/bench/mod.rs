@@ -1,8 +1,12 @@
 //! Measurements, each a row of one table: ours, where there is one a peer's under the same conditions, and the goal.
 
 mod boot;
+mod load;
 mod menu;
+mod serve;
+mod storm;
 mod tftp;
+mod web;
 
 use serde::Serialize;
 
@@ -27,7 +31,7 @@ struct Bench {
     run: fn(&Workspace) -> Result<Vec<Row>>,
 }
 
-const BENCHES: [Bench; 3] = [
+const BENCHES: [Bench; 5] = [
     Bench {
         name: "boot",
         about: "the claim: time to login, bytes and memory for a new system, an update and neither, beside a squashfs netboot",
@@ -38,6 +42,8 @@ const BENCHES: [Bench; 3] = [
         about: "from the rename of a generation to new menus on disk, with 100 generations and 300 hosts",
         run: menu::run,
     },
+    Bench { name: "serve", about: "packs and narinfos by the server's CPU seconds, beside nginx", run: serve::run },
+    Bench { name: "storm", about: "30, 100 and 300 clients at once over 1 Gbit/s, beside nginx", run: storm::run },
     Bench { name: "tftp", about: "downloads by TFTP, beside tftpd-hpa, atftpd and dnsmasq", run: tftp::run },
 ];
 
