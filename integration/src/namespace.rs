@@ -45,6 +45,26 @@ impl Namespace {
         Ok(namespace)
     }
 
+    /// Makes another namespace, and a cable from its only card, `eth0`, to this one's bridge. The card has this address, and
+    /// none if that is unspecified.
+    pub fn beside(&self, address: Ipv4Addr) -> Result<Self> {
+        static CABLES: AtomicU32 = AtomicU32::new(0);
+        let number = CABLES.fetch_add(1, Ordering::Relaxed);
+        let name = format!("{}c{number}", prefix());
+        run(Command::new("ip").args(["netns", "add", &name]))?;
+        let other = Self { name }; // from here on dropped, also on an error below
+        let cable = format!("cable{number}");
+        self.batch(&format!(
+            "link add name {cable} type veth peer name eth0 netns {}\nlink set {cable} master {BRIDGE} up\n",
+            other.name
+        ))?;
+        other.batch("link set lo up\nlink set eth0 up\n")?;
+        if !address.is_unspecified() {
+            other.batch(&format!("addr add {address}/{PREFIX_LENGTH} dev eth0\n"))?;
+        }
+        Ok(other)
+    }
+
     /// The name for `ip netns exec`.
     pub fn name(&self) -> &str {
         &self.name

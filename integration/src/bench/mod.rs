@@ -1,6 +1,7 @@
 //! Measurements, each a row of one table: ours, where there is one a peer's under the same conditions, and the goal.
 
 mod boot;
+mod dhcp;
 mod load;
 mod menu;
 mod serve;
@@ -31,11 +32,16 @@ struct Bench {
     run: fn(&Workspace) -> Result<Vec<Row>>,
 }
 
-const BENCHES: [Bench; 5] = [
+const BENCHES: [Bench; 6] = [
     Bench {
         name: "boot",
         about: "the claim: time to login, bytes and memory for a new system, an update and neither, beside a squashfs netboot",
         run: boot::run,
+    },
+    Bench {
+        name: "dhcp",
+        about: "leases a second beside Kea, dnsmasq and ISC dhcpd, avalanches, overload, and a start with many leases",
+        run: dhcp::run,
     },
     Bench {
         name: "menu",

@@ -5,6 +5,7 @@ mod cargo;
 mod closure;
 mod control;
 mod failures;
+mod protocols;
 mod report;
 
 use std::panic::resume_unwind;
@@ -76,7 +77,7 @@ const fn minutes(minutes: u64) -> Duration {
     Duration::from_secs(minutes * 60)
 }
 
-const GROUPS: [Group; 6] = [
+const GROUPS: [Group; 7] = [
     Group {
         name: "unit",
         about: "format, lints, documentation, layers, licences; unit tests and engine transcripts",
@@ -100,6 +101,14 @@ const GROUPS: [Group; 6] = [
         everyday: true,
         at_once: 1,
         tests: cargo::clients,
+    },
+    Group {
+        name: "protocols",
+        about: "udhcpc, dhclient, dhcpcd and systemd-networkd through the life of a lease: obtained, renewed, rebound, declined, released",
+        budget: minutes(6),
+        everyday: false,
+        at_once: 4,
+        tests: protocols::tests,
     },
     Group {
         name: "boot",
