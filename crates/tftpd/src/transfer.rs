@@ -58,7 +58,7 @@ async fn answer(
         Ok(request) => request,
         Err(error) => {
             debug!(%client, %error, "request refused");
-            refuse(desk, &line, error.reply()).await;
+            refuse(desk, &line, error.reply());
             return None;
         }
     };
@@ -66,7 +66,7 @@ async fn answer(
         Ok(source) => source,
         Err(refusal) => {
             debug!(%client, file = %request.name, %refusal, "request refused");
-            refuse(desk, &line, Some(refusal.reply())).await;
+            refuse(desk, &line, Some(refusal.reply()));
             if !matches!(refusal, Refusal::Unknown) {
                 desk.record(&Ended {
                     client,
@@ -97,11 +97,11 @@ async fn open(desk: &Arc<Desk>, request: &ReadRequest, local: Ipv4Addr) -> Resul
     at_leisure(open).await.map_err(Refusal::Thread)?
 }
 
-async fn refuse(desk: &Desk, line: &Line, reply: Option<Packet<'_>>) {
+fn refuse(desk: &Desk, line: &Line, reply: Option<Packet<'_>>) {
     desk.counts.refused.fetch_add(1, Ordering::Relaxed);
     if let Some(packet) = reply
         && desk.may_send_error()
-        && let Err(error) = line.send(&packet.encode()).await
+        && let Err(error) = line.send(&packet.encode())
     {
         debug!(%error, "the client does not wait for its ERROR");
     }
@@ -177,9 +177,7 @@ impl Session<'_> {
     async fn flush(&mut self) -> Result<(), std::io::Error> {
         while let Some(transmit) = self.transfer.poll(self.now()) {
             let sent = match transmit {
-                Transmit::Oack => {
-                    self.line.send(&self.agreed.oack().unwrap_or_default()).await.map_err(SendError::Socket)
-                }
+                Transmit::Oack => self.line.send(&self.agreed.oack().unwrap_or_default()).map_err(SendError::Socket),
                 Transmit::Blocks { first, count } => {
                     self.line.send_blocks(&self.source, self.agreed.block_size, first, count).await
                 }

@@ -12,6 +12,7 @@ use nix::sys::socket::{
 use nix::{setsockopt_impl, sockopt_impl};
 use tftp_engine::data_header;
 use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
 use tokio::net::UdpSocket;
 
 use crate::source::Source;
@@ -48,7 +49,9 @@ impl Door {
 /// The connected socket of one transfer: the kernel checks the client's port (RFC 1350's TID) and tells of closed ones.
 #[derive(Debug)]
 pub(crate) struct Line {
-    socket: UdpSocket,
+    /// Watched for what arrives only. A socket of tokio's own is also told of each packet that has left, and wakes a
+    /// thread for nothing as often as it sends.
+    socket: AsyncFd<StdSocket>,
     /// Whether the kernel may be handed a window in one piece (UDP_SEGMENT).
     segmented: bool,
 }
@@ -61,26 +64,26 @@ impl Line {
         setsockopt(&socket, MtuDiscover, &libc::IP_PMTUDISC_DONT)?;
         socket.connect(client)?;
         socket.set_nonblocking(true)?;
-        Ok(Self { socket: UdpSocket::from_std(socket)?, segmented: true })
+        Ok(Self { socket: watch(socket, Interest::READABLE)?, segmented: true })
     }
 
     /// The largest payload of DATA that reaches the client in one piece, as far as the routing table knows.
     pub(crate) fn largest_block(&self) -> io::Result<u16> {
-        let mtu = getsockopt(&self.socket, sockopt::IpMtu)?;
+        let mtu = getsockopt(self.socket.get_ref(), sockopt::IpMtu)?;
         Ok(u16::try_from(mtu.saturating_sub(HEADERS).max(0)).unwrap_or(u16::MAX))
     }
 
     pub(crate) async fn receive(&self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.socket.recv(buffer).await
+        self.socket.async_io(Interest::READABLE, |socket| socket.recv(buffer)).await
     }
 
     /// What has arrived already.
     pub(crate) fn try_receive(&self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.socket.try_recv(buffer)
+        self.socket.get_ref().recv(buffer)
     }
 
-    pub(crate) async fn send(&self, packet: &[u8]) -> io::Result<()> {
-        self.socket.send(packet).await.map(drop).or_else(as_lost)
+    pub(crate) fn send(&self, packet: &[u8]) -> io::Result<()> {
+        self.socket.get_ref().send(packet).map(drop).or_else(as_lost)
     }
 
     /// Sends `count` blocks from `first` on, each `block_size` bytes but the file's last.
@@ -106,7 +109,7 @@ impl Line {
                 }
                 Err(SendError::Socket(error)) if error.kind() == io::ErrorKind::WouldBlock => {
                     // The buffer is this thread's, not ours: it is filled again after the wait.
-                    self.socket.writable().await.map_err(SendError::Socket)?;
+                    self.writable().await.map_err(SendError::Socket)?;
                 }
                 // The card, the route's MTU or the kernel does not do it.
                 Err(SendError::Socket(error)) if some > 1 && !is_closed(&error) => self.segmented = false,
@@ -118,6 +121,11 @@ impl Line {
             }
         }
         Ok(())
+    }
+
+    /// Waits until the socket's buffer has room: a card is slower than the disk, now and then.
+    async fn writable(&self) -> io::Result<()> {
+        watch(self.socket.get_ref().try_clone()?, Interest::WRITABLE)?.writable().await.map(drop)
     }
 
     fn try_send_blocks(
@@ -148,11 +156,9 @@ impl Line {
             let segment = block_size + 4;
             let segmented = [ControlMessage::UdpGsoSegments(&segment)];
             let control = if count > 1 { &segmented[..] } else { &[] };
-            let sent = self.socket.try_io(Interest::WRITABLE, || {
-                let fd = self.socket.as_fd().as_raw_fd();
-                Ok(sendmsg::<SockaddrIn>(fd, &pieces, control, MsgFlags::MSG_DONTWAIT, None)?)
-            });
-            sent.map(drop).map_err(SendError::Socket)
+            let fd = self.socket.get_ref().as_raw_fd();
+            let sent = sendmsg::<SockaddrIn>(fd, &pieces, control, MsgFlags::MSG_DONTWAIT, None);
+            sent.map(drop).map_err(|error| SendError::Socket(error.into()))
         })
     }
 }
@@ -174,6 +180,13 @@ pub(crate) fn is_closed(error: &io::Error) -> bool {
 /// What the kernel could not send now is a lost packet, for which there are timers; only a closed port is final.
 fn as_lost(error: io::Error) -> io::Result<()> {
     if is_closed(&error) { Err(error) } else { Ok(()) }
+}
+
+fn watch(socket: StdSocket, interest: Interest) -> io::Result<AsyncFd<StdSocket>> {
+    // SAFETY: std's socket has one descriptor from its making to its drop, and `AsyncFd` stops watching before it drops it.
+    #[allow(unsafe_code)]
+    let watched = unsafe { AsyncFd::register_with_interest(socket, interest) };
+    Ok(watched?)
 }
 
 /// How many blocks of this size one `sendmsg` can take.
@@ -317,7 +330,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let (socket, address) = client();
         let mut line = Line::open(Ipv4Addr::LOCALHOST, address).unwrap();
-        setsockopt(&line.socket, NoCheck, &1).unwrap();
+        setsockopt(line.socket.get_ref(), NoCheck, &1).unwrap();
         line.send_blocks(&far(&directory), BLOCK, FIRST, 8).await.unwrap();
         assert!(!line.segmented);
         expect(&datagrams(&socket));

@@ -28,9 +28,9 @@ const SEEDS: u32 = 9;
 /// Block size and window: shim asks for the first, iPXE and pxelinux for about the second, UEFI for the third.
 const SHAPES: [(u16, u16); 4] = [(512, 1), (1468, 1), (1468, 4), (1468, 16)];
 /// Clients at once, and the bytes that each fetches: enough for about a second.
-const CROWDS: [(u32, usize); 3] = [(1, 32 << 20), (100, 640 << 10), (1000, 64 << 10)];
+const CROWDS: [(u32, usize); 3] = [(1, 16 << 20), (100, 320 << 10), (1000, 32 << 10)];
 /// What a client fetches over a line that loses packets. Waiting is what takes the time there.
-const LOSSY: usize = 2 << 20;
+const LOSSY: usize = 1 << 20;
 
 pub(super) fn run(workspace: &Workspace) -> Result<Vec<Row>> {
     let lab = Lab::open("tftp", &workspace.logs("bench"), 0)?;
