@@ -124,6 +124,15 @@ impl Web {
     }
 }
 
+impl Drop for Web {
+    /// In order: nginx' workers outlive a master that is killed.
+    fn drop(&mut self) {
+        if let Err(error) = self.process.stop() {
+            eprintln!("lab: {} did not stop: {error}", self.name);
+        }
+    }
+}
+
 const READY: Duration = Duration::from_secs(60);
 
 /// As an administrator would write it for a machine of two cores: two workers, and what nginx' own documentation recommends for large
