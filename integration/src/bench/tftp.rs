@@ -130,9 +130,7 @@ impl<'a> Bench<'a> {
         let mut samples = vec![Vec::new(); self.servers.len()];
         for _ in 0..rounds {
             for (server, samples) in self.servers.iter().zip(&mut samples) {
-                samples.push(
-                    sample(server).map_err(|error| Error::Wrong(format!("{measure}: {}: {error}", server.name)))?,
-                );
+                samples.push(self.sample(server, &measure, &sample)?);
             }
         }
         let medians: Vec<f64> = samples.into_iter().map(median).collect();
@@ -144,6 +142,18 @@ impl<'a> Bench<'a> {
         let (server, &value) = best.ok_or_else(|| Error::Wrong("there is no other server".into()))?;
         let peer = Peer { value, name: server.name.to_owned(), version: server.version.clone() };
         Ok(Row::beside(measure, "MB/s", medians[0], peer, Some(goal)))
+    }
+
+    /// A peer that breaks down under a load is no reason to stop: it has served nothing.
+    fn sample(&self, server: &Server, measure: &str, sample: impl Fn(&Server) -> Result<f64>) -> Result<f64> {
+        match sample(server) {
+            Err(Error::Wrong(why)) if server.address != self.servers[0].address => {
+                self.lab.log().note("lab", format!("{measure}: {} failed: {why}", server.name));
+                Ok(0.0)
+            }
+            Err(error) => Err(Error::Wrong(format!("{measure}: {}: {error}", server.name))),
+            measured => measured,
+        }
     }
 
     fn load(&self, server: &Server, clients: u32, length: usize, block: u16, window: u16) -> Result<Load> {
