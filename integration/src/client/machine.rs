@@ -3,7 +3,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::Client;
+use super::flash::Flash;
+use super::{Client, Firmware};
 use super::monitor::Monitor;
 use crate::lab::Lab;
 use crate::log::{Awaited, Line, Log, Place};
@@ -46,8 +47,15 @@ impl Machine {
             .map(|rules| Relay::start(lab.log(), lab.namespace(), &client.tap(), lab.scratch(), &client.name, rules));
         let relay = relay.transpose()?;
         let started = lab.log().place();
-        let mut qemu = lab.namespace().command("qemu-system-x86_64");
+        let program = match client.firmware {
+            Firmware::UefiArm64 => "qemu-system-aarch64",
+            _ => "qemu-system-x86_64",
+        };
+        let mut qemu = lab.namespace().command(program);
         qemu.args(arguments(client, relay.as_ref(), &monitor));
+        if let Some(flash) = Flash::of(client, lab.scratch())? {
+            qemu.args(flash.arguments());
+        }
         lab.log().note("lab", format!("{} is switched on", client.name));
         let process = Process::start(lab.log(), &client.name, &mut qemu)?;
         Ok(Self { name: client.name.clone(), process, relay, monitor, started, log: lab.log().clone() })
@@ -155,13 +163,22 @@ fn arguments(client: &Client, relay: Option<&Relay>, monitor: &Path) -> Vec<Stri
         |relay| relay.netdev("n0"),
     );
     // With a screen SeaBIOS and the menu show there; without, `graphics=off` sends both to the serial console.
-    let (machine, vga) = if client.screen { ("q35,accel=tcg", "std") } else { ("q35,accel=tcg,graphics=off", "none") };
-    let card = format!("{},netdev=n0,mac={},bootindex=1", client.card.device(), client.mac());
+    let (machine, vga) = match (client.firmware, client.screen) {
+        (Firmware::UefiArm64, _) => ("virt,accel=tcg", "none"),
+        (Firmware::SecureBoot, _) => ("q35,accel=tcg,smm=on", "none"),
+        (_, true) => ("q35,accel=tcg", "std"),
+        (_, false) if client.is_bios() => ("q35,accel=tcg,graphics=off", "none"),
+        (_, false) => ("q35,accel=tcg", "none"),
+    };
+    // Without a ROM on the card the firmware's own PXE drives it, and not iPXE.
+    let rom = if client.is_bios() { "" } else { ",romfile=" };
+    let card = format!("{},netdev=n0,mac={},bootindex=1{rom}", client.card.device(), client.mac());
+    let cores = if client.is_bios() { "2" } else { "1" };
     let memory = client.memory.to_string();
     let monitor = format!("unix:{},server=on,wait=off", monitor.display());
     let mut arguments: Vec<String> = [
         ["-machine", machine].as_slice(),
-        &["-m", &memory, "-smp", "2", "-nodefaults", "-no-reboot"],
+        &["-m", &memory, "-smp", cores, "-nodefaults", "-no-reboot"],
         &["-display", "none", "-vga", vga, "-serial", "stdio", "-monitor", &monitor],
         &["-netdev", &netdev, "-device", &card],
         &["-object", "rng-random,id=r0,filename=/dev/urandom", "-device", "virtio-rng-pci,rng=r0"],
@@ -170,6 +187,21 @@ fn arguments(client: &Client, relay: Option<&Relay>, monitor: &Path) -> Vec<Stri
     .into_iter()
     .map(str::to_owned)
     .collect();
+    let special: &[&str] = match client.firmware {
+        Firmware::UefiHttp => &[
+            "-fw_cfg",
+            "name=opt/org.tianocore/IPv4PXESupport,string=n",
+            "-fw_cfg",
+            "name=opt/org.tianocore/IPv6PXESupport,string=n",
+        ],
+        // The variables are the firmware's alone; without this the kernel could enrol a key.
+        Firmware::SecureBoot => {
+            &["-global", "driver=cfi.pflash01,property=secure,value=on", "-global", "ICH9-LPC.disable_s3=1"]
+        }
+        Firmware::UefiArm64 => &["-cpu", "cortex-a57"],
+        Firmware::Ipxe | Firmware::PlainPxe | Firmware::Uefi => &[],
+    };
+    arguments.extend(special.iter().map(|&word| word.to_owned()));
     if let Some(socket) = &client.disk {
         let disk = format!("driver=nbd,node-name=d0,server.type=unix,server.path={}", socket.display());
         let device = "virtio-blk-pci,drive=d0,bootindex=2,write-cache=on";

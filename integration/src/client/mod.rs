@@ -1,6 +1,7 @@
 //! Clients: virtual machines with real boot ROMs; and their agent alone, where that is all that is asked.
 
 mod agent;
+mod flash;
 mod machine;
 mod monitor;
 
@@ -39,6 +40,14 @@ pub enum Firmware {
     Ipxe,
     /// The same with options 77 and 175 taken off the wire: a plain BIOS PXE client, which gets `lpxelinux.0`.
     PlainPxe,
+    /// OVMF with the PXE of edk2.
+    Uefi,
+    /// The same with PXE switched off, which leaves HTTP boot.
+    UefiHttp,
+    /// OVMF with Secure Boot and Microsoft's keys, as PCs are sold.
+    SecureBoot,
+    /// AAVMF with the PXE of edk2, on 64-bit Arm.
+    UefiArm64,
 }
 
 /// Network cards with a boot ROM.
@@ -82,6 +91,11 @@ impl Client {
         }
         let ideal = rules.strip.is_empty() && rules.loss == 0.0 && rules.duplication == 0.0;
         (!ideal).then_some(rules)
+    }
+
+    /// Whether it is a PC with BIOS.
+    fn is_bios(&self) -> bool {
+        matches!(self.firmware, Firmware::Ipxe | Firmware::PlainPxe)
     }
 
     fn tap(&self) -> String {

@@ -29,9 +29,10 @@ impl Admin {
         Ok(Self { rookery: workspace.program("rookery")?, config, store, log })
     }
 
-    /// Puts the boot loaders of Debian's packages into the state directory.
-    pub(super) fn install_loaders(&self) -> Result<()> {
-        self.rookery(["loaders", "install"]).map(|_| ())
+    /// Puts the boot loaders of Debian's packages into the state directory; `wishes` are words of its command line.
+    pub(super) fn install_loaders(&self, wishes: &[&str]) -> Result<()> {
+        let mut install = Command::new(&self.rookery);
+        run(install.arg("--config").arg(&self.config).args(["loaders", "install"]).args(wishes)).map(|_| ())
     }
 
     /// Publishes a toplevel of the store and returns what it has become.

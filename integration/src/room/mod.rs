@@ -2,6 +2,7 @@
 
 mod admin;
 mod boot;
+mod marker;
 mod menu;
 mod store;
 mod systems;
@@ -12,6 +13,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 pub use boot::Boot;
+pub use marker::{MARKER, MarkerStore, MarkerSystem};
 pub use menu::Menu;
 pub use store::MountedStore;
 pub use systems::Systems;
@@ -52,7 +54,7 @@ impl Room {
         let key = site.secret_key();
         fs::copy(secret_key, &key).map_err(Error::io(format!("copying a key to {}", key.display())))?;
         let admin = Admin::new(workspace, site.config(), store, lab.log().clone())?;
-        admin.install_loaders()?;
+        admin.install_loaders(&[])?;
         Ok(Self { lab, site, workspace: workspace.clone(), admin })
     }
 
@@ -61,6 +63,11 @@ impl Room {
         let client = Client::new("client", 0, Firmware::PlainPxe);
         let host = Host { mac: client.mac(), name: client.name, address: Ipv4Addr::new(10, 77, 0, 50) };
         Self::open(workspace, lab, &systems.key, systems.store(), &[host])
+    }
+
+    /// Installs the boot loaders again, these instead of the usual ones.
+    pub fn install_loaders(&self, wishes: &[&str]) -> Result<()> {
+        self.admin.install_loaders(wishes)
     }
 
     /// Publishes a toplevel of the store, as an administrator does.

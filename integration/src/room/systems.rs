@@ -69,6 +69,11 @@ impl Systems {
         self.key.with_extension("public")
     }
 
+    /// The kernel of generation 1, signed by Debian; it does not take building them.
+    pub fn kernel(workspace: &Workspace) -> Result<PathBuf> {
+        crate::system::kernel(&Work::at(&workspace.logs("systems"))?, GenerationKind::Released)
+    }
+
     /// The root of the store that holds them.
     pub fn store(&self) -> PathBuf {
         self.work.store()

@@ -5,6 +5,7 @@ mod cargo;
 mod closure;
 mod control;
 mod failures;
+mod firmware;
 mod protocols;
 mod report;
 
@@ -77,7 +78,7 @@ const fn minutes(minutes: u64) -> Duration {
     Duration::from_secs(minutes * 60)
 }
 
-const GROUPS: [Group; 7] = [
+const GROUPS: [Group; 8] = [
     Group {
         name: "unit",
         about: "format, lints, documentation, layers, licences; unit tests and engine transcripts",
@@ -117,6 +118,14 @@ const GROUPS: [Group; 7] = [
         everyday: true,
         at_once: 2,
         tests: boot::tests,
+    },
+    Group {
+        name: "firmware",
+        about: "every firmware and loader, from power-on to the initrd: BIOS, UEFI, HTTP boot, Secure Boot",
+        budget: minutes(12),
+        everyday: false,
+        at_once: 2,
+        tests: firmware::tests,
     },
     Group {
         name: "closure",

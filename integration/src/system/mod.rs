@@ -22,11 +22,13 @@ mod sections;
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 pub use difference::Difference;
 pub use newer::NewerNix;
 pub use nix::StorePath;
 
+use crate::process::run;
 use crate::{Error, Result};
 use apt::Source;
 use nix::Nix;
@@ -153,6 +155,24 @@ impl Toplevel {
     pub fn nar_size(&self) -> u64 {
         self.closure.iter().map(|path| path.nar_size).sum()
     }
+}
+
+/// The kernel that a system of this kind has, as Debian signed it; it takes no building.
+pub fn kernel(work: &Work, kind: GenerationKind) -> Result<PathBuf> {
+    let _lock = work.lock()?;
+    let wanted = list("packages.txt")?;
+    let file = work.path(&format!("{}.json", kind.name()));
+    let packages = Packages::obtain(work, kind.source(), &file, &wanted)?;
+    let name = format!("vmlinuz-{}", packages.kernel.release);
+    let kernel = work.path(&name);
+    if !kernel.exists() {
+        let unpacked = work.path(".vmlinuz");
+        let script = "dpkg-deb --fsys-tarfile \"$1\" | tar --extract --to-stdout \"./boot/$2\" > \"$3\"";
+        let mut unpack = Command::new("bash");
+        run(unpack.args(["-euo", "pipefail", "-c", script, "bash"]).arg(&packages.kernel.file).arg(&name).arg(&unpacked))?;
+        fs::rename(&unpacked, &kernel).map_err(Error::io(format!("making {}", kernel.display())))?;
+    }
+    Ok(kernel)
 }
 
 /// Builds a system, or finds it built. Both kinds built in one work directory share whatever is the same.
