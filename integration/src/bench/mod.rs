@@ -1,12 +1,18 @@
 //! Measurements, each a row of one table: ours, where there is one a peer's under the same conditions, and the goal.
 
 mod boot;
+mod closure;
 mod dhcp;
+mod floor;
 mod load;
+mod measured;
 mod menu;
+mod peer;
+mod publish;
 mod serve;
 mod storm;
 mod tftp;
+mod update;
 mod web;
 
 use serde::Serialize;
@@ -32,11 +38,16 @@ struct Bench {
     run: fn(&Workspace) -> Result<Vec<Row>>,
 }
 
-const BENCHES: [Bench; 6] = [
+const BENCHES: [Bench; 9] = [
     Bench {
         name: "boot",
         about: "the claim: time to login, bytes and memory for a new system, an update and neither, beside a squashfs netboot",
         run: boot::run,
+    },
+    Bench {
+        name: "closure",
+        about: "a closure of 240 paths to an empty disk, beside stock Nix from nginx and the floor",
+        run: closure::run,
     },
     Bench {
         name: "dhcp",
@@ -48,9 +59,19 @@ const BENCHES: [Bench; 6] = [
         about: "from the rename of a generation to new menus on disk, with 100 generations and 300 hosts",
         run: menu::run,
     },
+    Bench {
+        name: "publish",
+        about: "the second generation, until it is bootable and has bundles, beside mksquashfs and nix copy",
+        run: publish::run,
+    },
     Bench { name: "serve", about: "packs and narinfos by the server's CPU seconds, beside nginx", run: serve::run },
     Bench { name: "storm", about: "30, 100 and 300 clients at once over 1 Gbit/s, beside nginx", run: storm::run },
     Bench { name: "tftp", about: "downloads by TFTP, beside tftpd-hpa, atftpd and dnsmasq", run: tftp::run },
+    Bench {
+        name: "update",
+        about: "bytes and time of an update, beside the packs of the changed paths and stock Nix",
+        run: update::run,
+    },
 ];
 
 /// One measure.

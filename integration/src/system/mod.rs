@@ -14,6 +14,7 @@ mod bootstrap;
 mod closure;
 mod control;
 mod difference;
+mod elf;
 mod newer;
 mod nix;
 mod packages;
@@ -25,6 +26,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 pub use difference::Difference;
+pub use elf::build as build_elf;
 pub use newer::NewerNix;
 pub use nix::StorePath;
 
@@ -191,6 +193,8 @@ pub fn build(work: &Work, kind: GenerationKind, inputs: &Inputs) -> Result<Tople
     }
     let path = Nix::new(work).build(
         kind.name(),
+        "system.nix",
+        &[],
         &[
             ("packages", packages_file.as_os_str()),
             ("tools", tools_file.as_os_str()),

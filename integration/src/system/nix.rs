@@ -37,15 +37,25 @@ impl<'a> Nix<'a> {
         Self { work }
     }
 
-    /// Builds one attribute of `system.nix` and returns its store path. What the builders print goes into `<name>.log`.
-    pub(super) fn build(&self, name: &str, arguments: &[(&str, &OsStr)]) -> Result<String> {
-        let expression = super::sources().join("system.nix");
+    /// Builds the attribute `toplevel` of an expression below `integration/system/` and returns its store path. What the builders
+    /// print goes into `<name>.log`.
+    pub(super) fn build(
+        &self,
+        name: &str,
+        expression: &str,
+        options: &[(&str, &str)],
+        arguments: &[(&str, &OsStr)],
+    ) -> Result<String> {
+        let expression = super::sources().join(expression);
         let log = self.work.path(&format!("{name}.log"));
         let temporary = self.work.path("tmp");
         fs::create_dir_all(&temporary).map_err(Error::io(format!("making {}", temporary.display())))?;
 
         let mut command = self.command("nix-build");
         command.arg("--no-out-link").arg(expression).args(["-A", "toplevel"]).env("TMPDIR", &temporary);
+        for (option, value) in options {
+            command.args(["--option", option, value]);
+        }
         for (argument, value) in arguments {
             command.arg("--argstr").arg(argument).arg(value);
         }
