@@ -21,8 +21,8 @@ pub mod intent;
 pub mod report;
 
 pub use command_line::{CommandLine, InvalidParameter, KernelParameter, TooLong};
-pub use digest::{InvalidDigest, Sha256Digest};
 pub use consent::{DiskSerial, EraseConsent, InvalidConsent, Nonce};
+pub use digest::{InvalidDigest, Sha256Digest};
 pub use generation_id::{GenerationId, GenerationRef, InvalidGenerationId};
 pub use label::{InvalidLabel, Label};
 pub use mac::{InvalidMac, MacAddr};
