@@ -1,11 +1,12 @@
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::log::{Awaited, Log};
 use crate::namespace::{self, BRIDGE, Namespace};
-use crate::process::Process;
+use crate::process::{Process, run};
 use crate::{Error, Result, interrupt};
 
 /// One experiment: a namespace, a scratch directory and a log. Everything ends with it, the log's file excepted.
@@ -40,6 +41,7 @@ impl Lab {
         let entries = fs::read_dir(&root).map_err(Error::io(format!("reading {}", root.display())))?;
         for entry in entries.flatten() {
             if entry.file_name().to_str().is_some_and(namespace::orphaned) {
+                unmount_below(&entry.path())?;
                 let doing = format!("removing {}", entry.path().display());
                 fs::remove_dir_all(entry.path()).map_err(Error::io(doing))?;
             }
@@ -106,6 +108,15 @@ impl Lab {
         self.log.wait(&awaited, |text| text.contains("router advertisement"))?;
         Ok(process)
     }
+}
+
+/// Takes away what a lab had mounted: nobody uses it any more, and a directory cannot be removed under it.
+fn unmount_below(directory: &Path) -> Result<()> {
+    let mounts = fs::read_to_string("/proc/self/mounts").map_err(Error::io("reading /proc/self/mounts"))?;
+    let places = mounts.lines().filter_map(|line| line.split(' ').nth(1)).map(Path::new);
+    let below: Vec<&Path> = places.filter(|place| place.starts_with(directory)).collect();
+    // The last one mounted may lie on one before it.
+    below.into_iter().rev().try_for_each(|place| run(Command::new("umount").arg("--lazy").arg(place)).map(drop))
 }
 
 /// Disks, stores and caches of a test live in memory where there is a tmpfs.

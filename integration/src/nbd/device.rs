@@ -29,8 +29,9 @@ impl BlockDevice {
         File::create(&file).map_err(Error::io(format!("creating {}", file.display())))?;
         let node = format!("driver=nbd,node-name=disk,server.type=unix,server.path={}", disk.socket().display());
         let export = format!("type=fuse,id=export,node-name=disk,mountpoint={},writable=on", file.display());
-        let mut daemon = lab.namespace().command("qemu-storage-daemon");
-        daemon.args(["--blockdev", &node, "--export", &export]);
+        // Not in the lab's network namespace: `ip netns exec` has mounts of its own, and nobody else would see the file.
+        let mut daemon = Command::new("setpriv");
+        daemon.args(["--pdeathsig", "KILL", "--", "qemu-storage-daemon", "--blockdev", &node, "--export", &export]);
         let mut daemon = Process::start(lab.log(), "storage-daemon", &mut daemon)?;
         lab.poll("the disk as a file", READY, || {
             if daemon.exited()?.is_some() {
