@@ -2,13 +2,31 @@
 
 /// Turns a byte stream with terminal escape sequences into text lines.
 ///
-/// Escape sequences vanish; those that move the cursor to another line end the current one, because firmware paints its
+/// Escape sequences vanish; those that move the cursor to another place end the current line, because firmware paints its
 /// screen with them and never sends a newline. A carriage return begins the line anew, as on a terminal.
 #[derive(Debug, Default)]
 pub struct Console {
     state: State,
     line: Vec<u8>,
     returned: bool,
+    /// What a control sequence said so far.
+    parameters: Vec<u8>,
+    cursor: Cursor,
+}
+
+/// Where the next character goes, as far as the client has said.
+#[derive(Debug, Default)]
+struct Cursor {
+    /// Unknown after a newline, which may have scrolled.
+    row: Option<u32>,
+    column: Option<u32>,
+}
+
+impl Cursor {
+    /// Whether `ESC [ row ; column H` leaves it where it is. A BIOS says again where it is in the middle of a word.
+    fn is_at(&self, row: u32, column: u32) -> bool {
+        column > 1 && self.column == Some(column) && self.row.is_none_or(|own| own == row)
+    }
 }
 
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
@@ -26,6 +44,8 @@ enum State {
 
 /// No line of a client may fill the memory.
 const LONGEST_LINE: usize = 4096;
+/// Nor a control sequence that never ends.
+const LONGEST_PARAMETERS: usize = 32;
 
 impl Console {
     /// Takes the next bytes and returns the lines that they completed.
@@ -49,15 +69,23 @@ impl Console {
                 self.text(byte, lines);
                 State::Text
             }
-            (State::Escape, b'[') => State::Control,
+            (State::Escape, b'[') => {
+                self.parameters.clear();
+                State::Control
+            }
             (State::Escape, b']') => State::Title,
             (State::Escape, b'(' | b')' | b'#' | b'%') => State::Charset,
             (State::Control, b'H' | b'f') => {
-                self.end_line(lines);
+                self.place(lines);
                 State::Text
             }
             (State::Control, b'@'..=b'~') => State::Text,
-            (State::Control, _) => State::Control,
+            (State::Control, _) => {
+                if self.parameters.len() < LONGEST_PARAMETERS {
+                    self.parameters.push(byte);
+                }
+                State::Control
+            }
             (State::Title, 0x07) => State::Text,
             (State::Title, 0x1b) => State::Escape,
             (State::Title, _) => State::Title,
@@ -65,9 +93,27 @@ impl Console {
         };
     }
 
+    fn place(&mut self, lines: &mut Vec<String>) {
+        let text = String::from_utf8_lossy(&self.parameters).into_owned();
+        let mut numbers = text.split(';').map(|number| number.parse().unwrap_or(1));
+        let (row, column) = (numbers.next().unwrap_or(1), numbers.next().unwrap_or(1));
+        if !self.cursor.is_at(row, column) {
+            self.end_line(lines);
+        }
+        self.cursor = Cursor { row: Some(row), column: Some(column) };
+    }
+
     fn text(&mut self, byte: u8, lines: &mut Vec<String>) {
+        self.cursor.column = match byte {
+            b'\n' | b'\r' => Some(1),
+            b'\t' => None,
+            _ => self.cursor.column.map(|column| column.saturating_add(1)),
+        };
         match byte {
-            b'\n' => self.end_line(lines),
+            b'\n' => {
+                self.cursor.row = None;
+                self.end_line(lines);
+            }
             b'\r' => self.returned = true,
             b'\t' | 0x20..=0x7e | 0x80.. => {
                 if self.returned {
@@ -114,6 +160,13 @@ mod tests {
             lines.extend(console.feed(&whole[cut..]));
             assert_eq!(lines, ["abc", "d", "e"], "cut at {cut}");
         }
+    }
+
+    #[test]
+    fn a_cursor_that_is_said_again_ends_no_line() {
+        let mut console = Console::default();
+        assert_eq!(console.feed(b"\r\nits con\x1b[7;8Hfiguration\x1b[7;18H\r\n"), ["its configuration"]);
+        assert_eq!(console.feed(b"\x1b[3;1Hab\x1b[4;3Hcd\x1b[4;1Hef\x1b[4;9Hg\n"), ["ab", "cd", "ef", "g"]);
     }
 
     #[test]
