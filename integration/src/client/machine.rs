@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::flash::Flash;
-use super::{Client, Firmware};
 use super::monitor::Monitor;
+use super::{Client, Firmware};
 use crate::lab::Lab;
 use crate::log::{Awaited, Line, Log, Place};
 use crate::process::Process;
