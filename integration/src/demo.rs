@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use crate::client::{Client, Firmware};
 use crate::nbd::Disk;
-use crate::room::{BOOT, Boot, Room, Systems};
+use crate::room::{BOOT, BUNDLE_AGAIN, Boot, Room, Systems};
 use crate::servers::Servers;
 use crate::system::Toplevel;
 use crate::timeline::{Timeline, Traffic};
@@ -54,7 +54,7 @@ struct ShownBoot {
 struct Expected {
     /// As packed store paths.
     packed_bytes: u64,
-    /// As an update bundle.
+    /// Out of an update bundle, at most.
     bundle_bytes: u64,
 }
 
@@ -122,7 +122,8 @@ impl<'a> Demo<'a> {
         boot.restart(BOOT)?;
         drop(boot);
         let mut boot = self.boot(&servers)?;
-        let bundle = Expected { bundle_bytes: self.room.bundle_size(&one, &two)?, ..Expected::default() };
+        let bundle = self.room.bundle_size(&one, &two)? + BUNDLE_AGAIN;
+        let bundle = Expected { bundle_bytes: bundle, ..Expected::default() };
         boots.push(self.judge("update", &servers, &boot, &two, second, bundle)?);
 
         (self.say)(&format!("\n3. Back to {one}, chosen in the menu by keyboard."));
@@ -174,10 +175,13 @@ impl<'a> Demo<'a> {
 }
 
 impl Expected {
-    /// The services' own count must be what the files say: not a byte more, not a byte less.
+    /// The services' own count must be what the files say. Packs: not a byte more, not a byte less. Of a bundle the client takes what
+    /// it needs.
     fn check(self, traffic: &Traffic) -> Result<()> {
         let sent = Self { packed_bytes: traffic.nar_bytes, bundle_bytes: traffic.bundle_bytes };
-        if sent == self {
+        let some_of_bundle =
+            sent.bundle_bytes <= self.bundle_bytes && (sent.bundle_bytes > 0) == (self.bundle_bytes > 0);
+        if sent.packed_bytes == self.packed_bytes && some_of_bundle {
             return Ok(());
         }
         Err(Error::Wrong(format!("{sent:?} was sent, where {self:?} was missing on the disk")))

@@ -148,11 +148,11 @@ impl Ended {
         if self.status.success() {
             return Ok(());
         }
-        Err(Error::Wrong(format!("rookery-agent ended with {}: {}", self.status, self.sentence())))
+        Err(Error::Wrong(format!("rookery-agent ended with {}: {:?}", self.status, self.said)))
     }
 
-    /// The sentence with which it ended.
-    pub fn sentence(&self) -> &str {
-        self.said.last().map_or("", String::as_str)
+    /// Whether a line that it printed has this.
+    pub fn says(&self, text: &str) -> bool {
+        self.said.iter().any(|line| line.contains(text))
     }
 }

@@ -44,6 +44,9 @@ const DISK: u64 = 4 << 30;
 /// How long one boot may take: under a minute on two idle cores, several on busy ones.
 pub const BOOT: Duration = Duration::from_secs(600);
 
+/// A client reads a bundle's beginning for its index; if contents lie there too, they come again with their path.
+pub const BUNDLE_AGAIN: u64 = 64 << 10;
+
 /// How long the services may take to notice what was published.
 const NOTICE: Duration = Duration::from_secs(30);
 

@@ -19,8 +19,7 @@ pub(super) fn pack(context: &Context<'_>) -> Result<()> {
         scene.agent.choose(&scene.first, &scene.systems.first)?;
         let ended = scene.agent.fetch(&["--patience", "20"])?;
         context.expect(!ended.status.success(), || "a corrupt pack was taken".into())?;
-        context
-            .expect(ended.sentence().contains("/nix/store/"), || format!("no path is named: {}", ended.sentence()))?;
+        context.expect(ended.says("/nix/store/"), || format!("no path is named: {:?}", ended.said))?;
         context.expect(scene.agent.init().is_none(), || "stage 1 would have gone on".into())?;
         flip(&victim, at)?;
         scene.boot(&scene.first, &scene.systems.first)

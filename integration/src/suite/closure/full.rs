@@ -11,40 +11,38 @@ use crate::suite::Context;
 use crate::system::{Toplevel, Via};
 use crate::{Error, Result};
 
-/// Two generations fill the disk. The third makes the oldest go, and not the last good one. When there is nothing left that may go,
-/// the client says that the disk is too small, and still has what it had.
+/// Two generations fill the disk. The third makes the oldest go, and not the last good one. When nothing is left that may go, the
+/// client says that the disk is full, and still has what ran last.
 pub(super) fn disk_full(context: &Context<'_>) -> Result<()> {
-    // The first of this story: the same system with an initrd of its own, which is what its going frees.
-    let oldest = Systems::build_for(context.workspace, Via::Nix)?.first;
+    // The third one of this story: another initrd, and hardly anything besides.
+    let wanted = &Systems::build_for(context.workspace, Via::Nix)?.first;
     scene_at(context, SmallDisk::mount, |scene| {
-        let (good, wanted) = (&scene.systems.first, &scene.systems.second);
+        let (oldest, good) = (&scene.systems.second, &scene.systems.first);
         let old = scene.room.publish(&oldest.path)?;
-        scene.boot(&old, &oldest)?;
+        scene.boot(&old, oldest)?;
         let last_good = scene.room.publish(&good.path)?;
         scene.boot(&last_good, good)?;
         scene.agent.came_up(&last_good)?;
         let newest = scene.room.publish(&wanted.path)?;
         let here = |path: &str| scene.agent.store().join(path.rsplit('/').next().unwrap_or_default()).exists();
 
-        let frees = missing(&oldest, &[good, wanted]);
-        let needs = missing(wanted, &[&oldest, good]);
-        let filler = Filler::leave(&scene.agent.store(), needs.saturating_sub(frees / 4))?;
+        let too_little = missing(wanted, &[oldest, good]) / 2;
+        let filler = Filler::leave(&scene.agent.store(), too_little)?;
         scene.boot(&newest, wanted)?;
-        scene.agent.came_up(&newest)?;
         context.expect(!here(&oldest.path), || "the oldest generation is still there".into())?;
         context.expect(here(&good.path), || "the last good generation is gone".into())?;
+        scene.agent.came_up(&newest)?;
         drop(filler);
 
-        let filler = Filler::leave(&scene.agent.store(), frees / 8)?;
-        scene.agent.choose(&old, &oldest)?;
+        // An update's worth of packages, for which the generation before last makes no room.
+        let filler = Filler::leave(&scene.agent.store(), too_little)?;
+        scene.agent.choose(&old, oldest)?;
         let ended = scene.agent.fetch(&["--patience", "20"])?;
         context.expect(!ended.status.success(), || "more was fetched than there is room for".into())?;
-        let sentence = ended.sentence();
-        let names_it = sentence.contains("space") || sentence.contains("room");
-        context.expect(names_it, || format!("the sentence says nothing of the disk's size: {sentence}"))?;
+        context.expect(ended.says("disk is full"), || format!("nothing is said of a full disk: {:?}", ended.said))?;
         scene.boot(&newest, wanted)?;
         drop(filler);
-        scene.boot(&old, &oldest)
+        scene.boot(&old, oldest)
     })
 }
 

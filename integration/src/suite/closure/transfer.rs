@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::{Scene, scene};
 use crate::Result;
+use crate::room::BUNDLE_AGAIN;
 use crate::servers::Service;
 use crate::suite::Context;
 
@@ -28,7 +29,7 @@ pub(super) fn first_then_nothing(context: &Context<'_>) -> Result<()> {
     })
 }
 
-/// The next generation comes as its bundle, and as nothing else.
+/// The next generation comes out of its bundle, and of nothing else.
 pub(super) fn update_by_bundle(context: &Context<'_>) -> Result<()> {
     scene(context, |scene| {
         scene.boot(&scene.first, &scene.systems.first)?;
@@ -36,8 +37,10 @@ pub(super) fn update_by_bundle(context: &Context<'_>) -> Result<()> {
         let size = scene.room.bundle_size(&scene.first, &second)?;
         let before = scene.servers.mark()?;
         scene.boot(&second, &scene.systems.second)?;
-        scene
-            .expect_sent(&before, "the bundle and no pack", |sent| (sent.bundle_bytes, sent.nar_bytes) == (size, 0))?;
+        let most = size + BUNDLE_AGAIN;
+        scene.expect_sent(&before, &format!("at most {most} bytes of the bundle and no pack"), |sent| {
+            (1..=most).contains(&sent.bundle_bytes) && sent.nar_bytes == 0
+        })?;
         let changed = scene.systems.difference();
         let packed = scene.room.packed_size(changed.new.iter().map(|path| path.path.as_str()))?;
         context.expect(size < packed, || format!("the bundle has {size} bytes, the packs that it replaces {packed}"))
