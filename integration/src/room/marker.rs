@@ -8,8 +8,8 @@ use std::process::{Command, Stdio};
 use crate::process::run;
 use crate::{Error, Result};
 
-/// What the initrd prints first, before the kernel's command line.
-pub const MARKER: &str = "rookery-marker:";
+/// What the initrd prints behind the kernel's command line: whoever has read it has read the whole line.
+pub const MARKER: &str = "rookery-marker";
 
 /// A store with such systems in it.
 #[derive(Debug)]
@@ -70,7 +70,7 @@ impl MarkerStore {
         let tree = self.root.join(format!("initrd-{}", marker.version));
         // Powered off by the lab, which has seen what it wanted; a shell would wait for keys.
         let init = format!(
-            "#!/bin/busybox sh\n/bin/busybox mount -t proc proc /proc\necho \"{MARKER} $(/bin/busybox cat /proc/cmdline)\"\n\
+            "#!/bin/busybox sh\n/bin/busybox mount -t proc proc /proc\necho \"$(/bin/busybox cat /proc/cmdline) {MARKER}\"\n\
              while :; do /bin/busybox sleep 60; done\n"
         );
         let files = || -> std::io::Result<()> {
