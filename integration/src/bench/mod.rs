@@ -156,7 +156,7 @@ fn print(rows: &[Row]) {
     println!("{:<54} {:>10} {:>10} {:>7} {:>8}  {:<5} peer", "measure", "ours", "peer", "ratio", "goal", "met");
     for row in rows {
         let number = |value: Option<f64>| value.map_or_else(|| "-".to_owned(), |value| format!("{value:.1}"));
-        let ratio = row.ratio.map_or_else(|| "-".to_owned(), |ratio| format!("{ratio:.2}"));
+        let fine = |value: Option<f64>| value.map_or_else(|| "-".to_owned(), |value| format!("{value:.2}"));
         let met = row.met.map_or("-", |met| if met { "yes" } else { "NO" });
         let peer = row.peer.as_ref().map_or_else(String::new, |peer| format!("{} {}", peer.name, peer.version));
         println!(
@@ -164,8 +164,8 @@ fn print(rows: &[Row]) {
             format!("{} ({})", row.measure, row.unit),
             number(Some(row.ours)),
             number(row.peer.as_ref().map(|peer| peer.value)),
-            ratio,
-            number(row.goal),
+            fine(row.ratio),
+            fine(row.goal),
         );
     }
 }
