@@ -62,7 +62,8 @@ impl Scene<'_> {
             events.iter().any(|event| matches!(&event.kind, EventKind::Report { report } if says_so(report)))
         })?;
         let log = self.room.lab.log().since(boot.machine.started());
-        let started: Vec<_> = log.iter().filter(|line| line.text.contains("Linux version")).collect();
+        // Each kernel brings its initrd.
+        let started: Vec<_> = log.iter().filter(|line| line.text.contains("stage 1: start")).collect();
         self.context
             .expect(started.len() == kernels, || format!("{} kernels were started: {started:?}", started.len()))?;
         boot.shut_down(BOOT)?;
