@@ -171,7 +171,11 @@ pub fn kernel(work: &Work, kind: GenerationKind) -> Result<PathBuf> {
         let unpacked = work.path(".vmlinuz");
         let script = "dpkg-deb --fsys-tarfile \"$1\" | tar --extract --to-stdout \"./boot/$2\" > \"$3\"";
         let mut unpack = Command::new("bash");
-        run(unpack.args(["-euo", "pipefail", "-c", script, "bash"]).arg(&packages.kernel.file).arg(&name).arg(&unpacked))?;
+        run(unpack
+            .args(["-euo", "pipefail", "-c", script, "bash"])
+            .arg(&packages.kernel.file)
+            .arg(&name)
+            .arg(&unpacked))?;
         fs::rename(&unpacked, &kernel).map_err(Error::io(format!("making {}", kernel.display())))?;
     }
     Ok(kernel)
