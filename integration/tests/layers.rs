@@ -36,7 +36,7 @@ const LAYERS: [(&str, Kind, &[&str]); 16] = [
     ("agent", Kind::Binary, &["boot-model", "nix-format", "disk-layout"]),
     ("rookery", Kind::Binary, &["boot-model", "nix-format", "generations", "publish", "config", "service"]),
     // starts the binaries as programs, by path; its benchmarks are clients of their own
-    ("integration", Kind::Binary, &["boot-model", "nix-format", "tftp-engine"]),
+    ("integration", Kind::Binary, &["boot-model", "nix-format", "dhcp-engine", "tftp-engine"]),
 ];
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
