@@ -59,8 +59,16 @@ impl Disk {
     }
 
     /// Another disk, which is what this one would be had its power been cut now; this one goes on, for whoever still uses it. Of the
-    /// sectors written and not flushed, `percent` of 100 survive, chosen by the dice. Returns how many were kept and lost, too.
-    pub fn survivor(&self, dir: &Path, name: &str, dice: &mut Dice, percent: f64) -> Result<(Self, u64, u64)> {
+    /// sectors written and not flushed, `percent` of 100 survive, chosen by the dice; those of one block, of `block` bytes, all or none.
+    /// Returns how many were kept and lost, too.
+    pub fn survivor(
+        &self,
+        dir: &Path,
+        name: &str,
+        dice: &mut Dice,
+        percent: f64,
+        block: u64,
+    ) -> Result<(Self, u64, u64)> {
         let (cache, platter) = (dir.join(format!("{name}.cache")), dir.join(format!("{name}.platter")));
         let open = |path: &Path| {
             let doing = format!("opening the disk {}", path.display());
@@ -71,7 +79,7 @@ impl Disk {
             run(Command::new("cp").arg("--sparse=always").args([&self.platter, copy]))?;
         }
         let (new_cache, new_platter) = (open(&cache)?, open(&platter)?);
-        let survived = disk.survive(dice, percent, [&new_cache, &new_platter]);
+        let survived = disk.survive(dice, percent, block, [&new_cache, &new_platter]);
         let (kept, lost) = survived.map_err(Error::io("copying what survives a power cut"))?;
         let volatile = Volatile::new(new_cache, new_platter, disk.size());
         drop(disk);

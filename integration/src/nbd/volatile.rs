@@ -98,11 +98,22 @@ impl Volatile {
     }
 
     /// Makes two files what cache and platter would be after a cut now, and leaves this disk as it is. Both must hold what the platter
-    /// has already. Returns how many sectors were kept and lost.
-    pub(super) fn survive(&self, dice: &mut Dice, percent: f64, files: [&File; 2]) -> io::Result<(u64, u64)> {
+    /// has already. The sectors of one block, of so many bytes, share their fate. Returns how many sectors were kept and lost.
+    pub(super) fn survive(
+        &self,
+        dice: &mut Dice,
+        percent: f64,
+        block: u64,
+        files: [&File; 2],
+    ) -> io::Result<(u64, u64)> {
         let (mut kept, mut lost) = (0, 0);
+        let (mut decided, mut survives) = (None, false);
         for sector in self.dirty_sectors(0..self.size.div_ceil(SECTOR)) {
-            if dice.hits(percent) {
+            let this = Some(sector * SECTOR / block);
+            if decided != this {
+                (decided, survives) = (this, dice.hits(percent));
+            }
+            if survives {
                 kept += 1;
                 let range = sector * SECTOR..(sector + 1) * SECTOR;
                 files.into_iter().try_for_each(|file| copy(&self.cache, file, range.clone()))?;
@@ -248,11 +259,24 @@ mod tests {
             file.set_len(SIZE).unwrap();
             copy(&disk.platter, file, 0..SIZE).unwrap();
         }
-        let counted = disk.survive(&mut Dice::new(9), 50.0, [&files[0], &files[1]]).unwrap();
+        let counted = disk.survive(&mut Dice::new(9), 50.0, SECTOR, [&files[0], &files[1]]).unwrap();
         assert_eq!(content(&mut disk)[..64 * 512], [2; 64 * 512]);
         assert_eq!(disk.cut(&mut Dice::new(9), 50.0).unwrap(), counted);
         let [cache, platter] = files;
         assert_eq!(content(&mut Volatile::new(cache, platter, SIZE)), content(&mut disk));
+    }
+
+    #[test]
+    fn a_block_survives_as_a_whole_or_not_at_all() {
+        let mut disk = disk();
+        disk.write(0, &[1; 64 * 512]).unwrap();
+        let files = [(); 2].map(|()| tempfile::tempfile().unwrap());
+        files.iter().for_each(|file| file.set_len(SIZE).unwrap());
+        let (kept, lost) = disk.survive(&mut Dice::new(9), 50.0, 4096, [&files[0], &files[1]]).unwrap();
+        assert!(kept > 0 && lost > 0);
+        let mut platter = vec![0; SIZE as usize];
+        files[1].read_exact_at(&mut platter, 0).unwrap();
+        assert!(platter.chunks(4096).all(|block| block.iter().all(|&byte| byte == block[0])));
     }
 
     proptest! {

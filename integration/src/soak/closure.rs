@@ -3,7 +3,7 @@ use std::time::{Duration, Instant};
 use boot_model::GenerationRef;
 
 use super::FileSystem;
-use super::power::{Cut, Powered};
+use super::power::{self, Cut, Powered};
 use crate::client::Agent;
 use crate::dice::Dice;
 use crate::nbd::Disk;
@@ -103,8 +103,8 @@ impl Soak<'_> {
 
     /// One fetch, one cut, and the boot after it. Says what was cut, or what was wrong afterwards.
     fn accident(&self, scene: &Scene<'_>, dice: &mut Dice) -> Result<String> {
-        let (scratch, lab) = (self.room.lab.scratch(), &self.room.lab);
-        let (disk, ..) = scene.before.survivor(scratch, "used", &mut Dice::new(0), 100.0)?;
+        let lab = &self.room.lab;
+        let disk = power::copy(&scene.before, lab, "used")?;
         let powered = Powered::on(lab, &self.root, self.file_system, disk, "used")?;
         self.agent.choose(scene.generation, scene.toplevel)?;
         let afterwards = dice.hits(AFTERWARDS);

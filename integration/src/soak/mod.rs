@@ -67,6 +67,15 @@ fn keep_mounts_to_ourselves() -> Result<()> {
 }
 
 impl FileSystem {
+    /// What the disk under it writes whole or not at all, in bytes. ext4's journal holds whole blocks, so a torn one is mended. XFS looks at
+    /// the sequence number in a block's first sector to see whether it must be replayed, and so asks for a disk of 4096 byte sectors.
+    const fn block(self) -> u64 {
+        match self {
+            Self::Ext4 => 512,
+            Self::Xfs => 4096,
+        }
+    }
+
     const fn name(self) -> &'static str {
         match self {
             Self::Ext4 => "ext4",

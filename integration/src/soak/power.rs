@@ -63,14 +63,15 @@ impl<'a> Powered<'a> {
     /// What this disk would be had the power gone now. It goes on itself, until it is dropped: whatever is still written to it, the
     /// survivor does not see.
     pub(super) fn cut(&self, name: &str, dice: &mut Dice, percent: f64) -> Result<(Disk, Cut)> {
-        let (disk, kept, lost) = self.disk.survivor(self.lab.scratch(), name, dice, percent)?;
+        let (disk, kept, lost) =
+            self.disk.survivor(self.lab.scratch(), name, dice, percent, self.file_system.block())?;
         Ok((disk, Cut { kept, lost }))
     }
 
     /// Another disk with the same content, all of it flushed.
     pub(super) fn copy(&self, name: &str) -> Result<Disk> {
         run(Command::new("sync").arg("--file-system").arg(&self.nix))?;
-        self.disk.survivor(self.lab.scratch(), name, &mut Dice::new(0), 100.0).map(|(disk, ..)| disk)
+        copy(&self.disk, self.lab, name)
     }
 }
 
@@ -80,6 +81,11 @@ impl Drop for Powered<'_> {
             eprintln!("lab: {} with {} stays mounted: {error}", self.nix.display(), self.file_system.name());
         }
     }
+}
+
+/// Another disk with everything that was written to this one.
+pub(super) fn copy(disk: &Disk, lab: &Lab, name: &str) -> Result<Disk> {
+    disk.survivor(lab.scratch(), name, &mut Dice::new(0), 100.0, 512).map(|(disk, ..)| disk)
 }
 
 fn command(program: &str, arguments: &[&str], device: &Path) -> Command {
