@@ -7,7 +7,9 @@ use std::{
 
 /// One line, or several.
 pub(crate) fn say(text: &str) {
-    let _ = writeln!(io::stdout().lock(), "{text}");
+    let mut out = io::stdout().lock();
+    // On a terminal a status line may stand where this begins; blanks cover what is left of it.
+    let _ = if out.is_terminal() { writeln!(out, "\r{text:<79}") } else { writeln!(out, "{text}") };
 }
 
 /// The sentence with which something ends badly.

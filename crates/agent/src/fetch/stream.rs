@@ -43,6 +43,8 @@ pub(super) struct Server {
     heard: AtomicU64,
     /// The same, bytes only.
     arrived: AtomicU64,
+    /// The same clock, 1 more than when the console was last told why nothing comes; 0 if it never was.
+    told: AtomicU64,
     stopped: AtomicBool,
 }
 
@@ -66,6 +68,8 @@ const CONNECT: Duration = Duration::from_secs(5);
 const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(30);
 /// How often a waiting stream looks whether the fetch was given up.
 const LOOK: Duration = Duration::from_millis(100);
+/// How often a person at the console is told that it does not go forward, and why.
+const TELL: Duration = Duration::from_secs(10);
 
 /// How one attempt to open the file ended.
 enum Opened {
@@ -90,9 +94,9 @@ impl Server {
             .user_agent(concat!("rookery-agent/", env!("CARGO_PKG_VERSION")))
             .build()
             .into();
-        let (heard, arrived) = (AtomicU64::new(0), AtomicU64::new(0));
+        let [heard, arrived, told] = [0; 3].map(AtomicU64::new);
         let base = format!("http://{server}/");
-        Self { agent, base, patience, begun: Instant::now(), heard, arrived, stopped: AtomicBool::new(false) }
+        Self { agent, base, patience, begun: Instant::now(), heard, arrived, told, stopped: AtomicBool::new(false) }
     }
 
     /// Begins a file of `length` bytes; nothing is asked before it is read.
@@ -140,6 +144,16 @@ impl Server {
     fn left(&self) -> Duration {
         let silent = self.patience.saturating_sub(self.since(&self.heard));
         silent.min(self.patience.max(FetchOptions::PATIENCE).saturating_sub(self.since(&self.arrived)))
+    }
+
+    /// Says on the console why nothing comes; once for all streams and all their attempts in a while.
+    fn tell(&self, url: &str, cause: &str, delay: Duration) {
+        let now = self.begun.elapsed().as_millis() as u64 + 1;
+        let last = self.told.load(Ordering::Relaxed);
+        let due = last == 0 || now.saturating_sub(last) >= TELL.as_millis() as u64;
+        if due && self.told.compare_exchange(last, now, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
+            console::say(&format!("rookery: {url}: {cause}; trying again in {:.1} s", delay.as_secs_f64()));
+        }
     }
 
     /// Waits, unless the fetch is given up meanwhile.
@@ -276,7 +290,9 @@ impl<'a> Stream<'a> {
         }
         let delay = self.backoff.next_delay(crate::backoff::random());
         let delay = delay + at_least.unwrap_or_default().min(LONGEST_RETRY_AFTER);
-        self.server.sleep(delay.min(left))
+        let delay = delay.min(left);
+        self.server.tell(&self.url, &cause, delay);
+        self.server.sleep(delay)
     }
 }
 

@@ -12,8 +12,9 @@ fn a_cut_path_goes_on_where_it_was_cut() {
     let room = Room::own();
     let published = room.publish(3);
     room.server.cut_answers(3);
-    room.fetched(&published);
+    let said = room.fetched(&published);
     assert_eq!(room.server.resumed().len(), 3);
+    assert!(said.contains("/nar/") && said.contains("; trying again in "), "{said}");
 }
 
 #[test]
