@@ -60,10 +60,13 @@ impl<'a> Boot<'a> {
     pub fn memory_in_use(&mut self, within: Duration) -> Result<u64> {
         let since = self.log_in(within)?;
         self.machine.type_text("cat /proc/meminfo\n")?;
+        // The lines before this one are whole then.
+        self.machine.wait_since(since, "SwapTotal:", within)?;
+        let lines = self.room.lab.log().since(since);
         let kibibytes = |name: &str| {
-            let line = self.machine.wait_since(since, name, within)?.text;
-            let number = line.split_whitespace().nth(1).and_then(|number| number.parse::<u64>().ok());
-            number.ok_or_else(|| Error::Wrong(format!("meminfo has the line {line:?}")))
+            let line = lines.iter().find(|line| line.source == self.machine.name() && line.text.starts_with(name));
+            let number = line.and_then(|line| line.text.split_whitespace().nth(1)?.parse::<u64>().ok());
+            number.ok_or_else(|| Error::Wrong(format!("/proc/meminfo has no {name}")))
         };
         Ok((kibibytes("MemTotal:")?.saturating_sub(kibibytes("MemAvailable:")?)) * 1024)
     }
