@@ -30,8 +30,8 @@ pub(super) fn tests() -> Vec<Test> {
     tests
 }
 
-/// From power-on to the marker; busy machines take several times as long as idle ones.
-const BOOT: Duration = Duration::from_secs(400);
+/// From power-on to the marker; busy machines take several times as long as idle ones, and lpxelinux over an rtl8139 four minutes.
+const BOOT: Duration = Duration::from_secs(900);
 
 /// What the services and the client need before the client is switched on.
 struct Scene {
