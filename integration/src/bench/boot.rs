@@ -58,7 +58,12 @@ pub(super) fn run(workspace: &Workspace) -> Result<Vec<Row>> {
     }
     let on_server = median(&|round| round.on_server as f64 / 1e6);
     rows.push(row("both generations on the server".into(), "MB", 1.0, on_server));
-    rows.push(row("generation 2 after 1: until it is served".into(), "s", 1.0, median(&|round| round.second_seconds)));
+    rows.push(row(
+        "generation 2 after 1: until it can be booted".into(),
+        "s",
+        1.0,
+        median(&|round| round.second_seconds),
+    ));
     Ok(rows)
 }
 
@@ -120,15 +125,13 @@ impl Booth<'_> {
     /// Publishes a toplevel, and says how long it took until clients could have booted it. The peer's menu, kernel and initrd are
     /// served by us, so it is published too; only its image counts.
     fn publish(&self, toplevel: &Toplevel) -> Result<(GenerationRef, f64)> {
-        let start = Instant::now();
-        let generation = self.room.publish(&toplevel.path)?;
-        let published = start.elapsed();
-        let start = Instant::now();
-        if self.side == Side::Peer {
-            self.make_image(toplevel)?;
+        let (generation, bootable_seconds) = self.room.publish_timed(&toplevel.path)?;
+        if self.side == Side::Ours {
+            return Ok((generation, bootable_seconds));
         }
-        let took = if self.side == Side::Ours { published } else { start.elapsed() };
-        Ok((generation, took.as_secs_f64()))
+        let start = Instant::now();
+        self.make_image(toplevel)?;
+        Ok((generation, start.elapsed().as_secs_f64()))
     }
 
     /// Every path of the closure in one image, compressed as our packs are.

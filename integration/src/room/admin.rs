@@ -20,8 +20,10 @@ pub(super) struct Admin {
 
 /// The part of `rookery publish --json` that the lab reads.
 #[derive(Deserialize)]
+#[serde(rename_all = "kebab-case")]
 struct Published {
     generation: GenerationRef,
+    bootable_seconds: f64,
 }
 
 impl Admin {
@@ -35,14 +37,15 @@ impl Admin {
         run(install.arg("--config").arg(&self.config).args(["loaders", "install"]).args(wishes)).map(|_| ())
     }
 
-    /// Publishes a toplevel of the store and returns what it has become.
-    pub(super) fn publish(&self, toplevel: &str) -> Result<GenerationRef> {
+    /// Publishes a toplevel of the store. Returns what it has become, and after how many seconds clients could have booted it; its
+    /// bundles took longer.
+    pub(super) fn publish(&self, toplevel: &str) -> Result<(GenerationRef, f64)> {
         let store = self.store.display().to_string();
         let printed = self.rookery(["publish", ROLE, toplevel, "--json", "--store", &store])?;
         let published: Published = serde_json::from_str(&printed)
             .map_err(|error| Error::Wrong(format!("rookery publish --json printed {printed:?}: {error}")))?;
         self.log.note("lab", format!("{toplevel} is published as {}", published.generation));
-        Ok(published.generation)
+        Ok((published.generation, published.bootable_seconds))
     }
 
     pub(super) fn set_default(&self, number: u64) -> Result<()> {

@@ -75,6 +75,11 @@ impl Room {
 
     /// Publishes a toplevel of the store, as an administrator does.
     pub fn publish(&self, toplevel: &str) -> Result<GenerationRef> {
+        self.publish_timed(toplevel).map(|(generation, _)| generation)
+    }
+
+    /// As [`Room::publish`], with the seconds until clients could have booted it.
+    pub fn publish_timed(&self, toplevel: &str) -> Result<(GenerationRef, f64)> {
         self.admin.publish(toplevel)
     }
 
