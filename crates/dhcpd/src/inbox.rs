@@ -39,7 +39,7 @@ pub(crate) struct Request {
 /// A second's worth of requests at a rate that two cores can answer; more would be late.
 const CAPACITY: usize = 8192;
 
-/// Every so manieth turn is a newcomer's, if one waits.
+/// One turn in this many is a newcomer's, if one waits.
 const NEWCOMERS: u64 = 4;
 
 impl Inbox {
