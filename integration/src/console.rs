@@ -12,6 +12,8 @@ pub struct Console {
     /// What a control sequence said so far.
     parameters: Vec<u8>,
     cursor: Cursor,
+    /// The column behind the line's last character, as far as it is known.
+    end: Option<u32>,
 }
 
 /// Where the next character goes, as far as the client has said.
@@ -23,9 +25,9 @@ struct Cursor {
 }
 
 impl Cursor {
-    /// Whether `ESC [ row ; column H` leaves it where it is. A BIOS says again where it is in the middle of a word.
-    fn is_at(&self, row: u32, column: u32) -> bool {
-        column > 1 && self.column == Some(column) && self.row.is_none_or(|own| own == row)
+    /// Whether `ESC [ row ; column H` keeps to its row. A BIOS goes back and forth there in the middle of a word.
+    fn stays_in_row(&self, row: u32, column: u32) -> bool {
+        column > 1 && self.column.is_some() && self.row.is_none_or(|own| own == row)
     }
 }
 
@@ -97,40 +99,44 @@ impl Console {
         let text = String::from_utf8_lossy(&self.parameters).into_owned();
         let mut numbers = text.split(';').map(|number| number.parse().unwrap_or(1));
         let (row, column) = (numbers.next().unwrap_or(1), numbers.next().unwrap_or(1));
-        if !self.cursor.is_at(row, column) {
+        if !self.cursor.stays_in_row(row, column) {
             self.end_line(lines);
         }
         self.cursor = Cursor { row: Some(row), column: Some(column) };
     }
 
     fn text(&mut self, byte: u8, lines: &mut Vec<String>) {
-        self.cursor.column = match byte {
-            b'\n' | b'\r' => Some(1),
-            b'\t' => None,
-            _ => self.cursor.column.map(|column| column.saturating_add(1)),
-        };
         match byte {
             b'\n' => {
-                self.cursor.row = None;
                 self.end_line(lines);
+                self.cursor = Cursor { row: None, column: Some(1) };
             }
-            b'\r' => self.returned = true,
-            b'\t' | 0x20..=0x7e | 0x80.. => {
-                if self.returned {
-                    // Progress overwrites itself: the earlier state is worth a line too.
-                    self.end_line(lines);
-                }
-                self.line.push(byte);
-                if self.line.len() >= LONGEST_LINE {
-                    self.end_line(lines);
-                }
+            b'\r' => {
+                self.returned = true;
+                self.cursor.column = Some(1);
             }
+            b'\t' | 0x20..=0x7e | 0x80.. => self.print(byte, lines),
             _ => {}
+        }
+    }
+
+    fn print(&mut self, byte: u8, lines: &mut Vec<String>) {
+        let elsewhere = self.end.is_some() && self.cursor.column.is_some() && self.end != self.cursor.column;
+        // Progress overwrites itself: the earlier state is worth a line too.
+        if self.returned || elsewhere {
+            self.end_line(lines);
+        }
+        self.line.push(byte);
+        self.cursor.column = self.cursor.column.filter(|_| byte != b'\t').map(|column| column.saturating_add(1));
+        self.end = self.cursor.column;
+        if self.line.len() >= LONGEST_LINE {
+            self.end_line(lines);
         }
     }
 
     fn end_line(&mut self, lines: &mut Vec<String>) {
         self.returned = false;
+        self.end = None;
         let text = self.partial();
         self.line.clear();
         if !text.trim().is_empty() {
@@ -163,9 +169,10 @@ mod tests {
     }
 
     #[test]
-    fn a_cursor_that_is_said_again_ends_no_line() {
+    fn a_cursor_that_comes_back_ends_no_line() {
         let mut console = Console::default();
         assert_eq!(console.feed(b"\r\nits con\x1b[7;8Hfiguration\x1b[7;18H\r\n"), ["its configuration"]);
+        assert_eq!(console.feed(b"its conf\x1b[7;8H\x1b[7;9Higuration\r\n"), ["its configuration"]);
         assert_eq!(console.feed(b"\x1b[3;1Hab\x1b[4;3Hcd\x1b[4;1Hef\x1b[4;9Hg\n"), ["ab", "cd", "ef", "g"]);
     }
 
