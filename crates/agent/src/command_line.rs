@@ -3,7 +3,7 @@
 
 use std::net::SocketAddrV4;
 
-use boot_model::{GenerationRef, MacAddr, generation::InitPath};
+use boot_model::{CommandLine as MenuLine, EraseConsent, GenerationRef, MacAddr, generation::InitPath};
 
 use crate::{Exit, Failure};
 
@@ -48,7 +48,16 @@ impl CommandLine {
 
     /// The generation that could not be had, if another kernel was started because of that.
     pub(crate) fn offline(&self) -> Option<GenerationRef> {
-        self.value("rookery.offline")?.parse().ok()
+        self.value(MenuLine::OFFLINE)?.parse().ok()
+    }
+
+    /// The permission to erase a disk, if a person gave one.
+    pub(crate) fn erase(&self) -> Result<Option<EraseConsent>, ParameterError> {
+        let consent = self.parsed(EraseConsent::PARAMETER, |value| value.parse().map_err(|error| format!("{error}")));
+        match consent {
+            Err(ParameterError::Missing(_)) => Ok(None),
+            consent => consent.map(Some),
+        }
     }
 
     /// The card that the loader booted from.

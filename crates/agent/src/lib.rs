@@ -77,7 +77,7 @@ fn perform(machine: &Machine, verb: Verb) -> Result<(), Failure> {
     match verb {
         Verb::Help => console::say(arguments::USAGE),
         Verb::Version => console::say(concat!("rookery-agent ", env!("CARGO_PKG_VERSION"))),
-        Verb::DiskPlan(options) => return disk::plan(&options),
+        Verb::DiskPlan(options) => return disk::plan(machine, &options),
         Verb::DiskApply(options) => return disk::apply(machine, &options),
         Verb::Fetch(options) => return fetch::fetch(machine, &options),
         Verb::Register(options) => return fetch::register(machine, &options),

@@ -35,8 +35,16 @@ pub struct TooLong {
     pub length: usize,
 }
 
-const OURS: [&str; 7] =
-    ["init", "initrd", "BOOTIF", "BOOT_IMAGE", "rookery.server", "rookery.generation", EraseConsent::PARAMETER];
+const OURS: [&str; 8] = [
+    "init",
+    "initrd",
+    "BOOTIF",
+    "BOOT_IMAGE",
+    "rookery.server",
+    "rookery.generation",
+    CommandLine::OFFLINE,
+    EraseConsent::PARAMETER,
+];
 
 impl KernelParameter {
     /// The parameter as it stands on the command line.
@@ -83,6 +91,10 @@ impl FromStr for KernelParameter {
 impl CommandLine {
     /// The longest command line that x86 and arm64 kernels keep: COMMAND_LINE_SIZE is 2048 with the NUL.
     pub const LIMIT: usize = 2047;
+
+    /// The parameter that names the generation that could not be had. No menu writes it: an agent does, when it starts another kernel
+    /// because the server is gone.
+    pub const OFFLINE: &str = "rookery.offline";
 
     /// Puts together what boots `init` of `generation` from `server`: `init=`, `rookery.server=`, `rookery.generation=`, then the
     /// entry's own parameters.
@@ -185,6 +197,7 @@ mod tests {
             "initrd=x",
             "BOOTIF=01-0",
             "rookery.server=6.6.6.6:80",
+            "rookery.offline=lab/42-9f3k2xq1",
         ] {
             assert!(bad.parse::<KernelParameter>().is_err(), "{bad}");
         }

@@ -4,7 +4,12 @@ use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{MIB, ownership::Tables, probe};
+use crate::{
+    MIB,
+    meta::{META_AT, META_COPIES},
+    ownership::Tables,
+    probe,
+};
 
 /// Everything a verdict may depend on.
 #[derive(Debug, Clone, Default)]
@@ -95,6 +100,7 @@ pub fn wanted(facts: &DiskFacts) -> Vec<Range<u64>> {
 /// Head and tail hold tables and nearly all superblocks; the rest are copies kept elsewhere.
 fn whole_disk(size: u64) -> Vec<Range<u64>> {
     let mut ranges = vec![0..size.min(MIB), size.saturating_sub(MIB)..size];
+    ranges.push(META_AT.min(size)..(META_AT + META_COPIES as u64).min(size));
     ranges.extend(probe::scattered(size));
     ranges
 }

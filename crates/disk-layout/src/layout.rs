@@ -1,10 +1,12 @@
 //! Where each partition of a spec lies on a disk of a given size.
 
+use boot_model::Nonce;
 use uuid::Uuid;
 
 use crate::{
     FileSystem, LayoutSpec, MIB, PartitionSpec,
     gpt::{self, Entry, Header},
+    meta::META_AT,
     spec::{META_LABEL, meta_type, pending_type},
 };
 
@@ -19,6 +21,8 @@ pub struct Layout {
     pub sectors: u64,
     /// Partition 1 is the meta partition, the others follow in the spec's order.
     pub partitions: Vec<PlacedPartition>,
+    /// The consent to erase that is spent when this layout is made.
+    pub consent: Option<Nonce>,
 }
 
 /// One partition and its place.
@@ -52,7 +56,7 @@ impl Layout {
         let needed = 3 + spec.partitions.iter().map(|p| p.size.min_mib).sum::<u64>();
         let spare = (size / MIB).checked_sub(needed).ok_or(needed)?;
         let disk_guid = spec.disk_guid();
-        let mut at = MIB;
+        let mut at = META_AT;
         let mut partitions = vec![PlacedPartition {
             number: 1,
             label: META_LABEL.to_owned(),
@@ -76,7 +80,7 @@ impl Layout {
                 kept: false,
             });
         }
-        Ok(Self { disk_guid, sector_size, sectors: size / u64::from(sector_size), partitions })
+        Ok(Self { disk_guid, sector_size, sectors: size / u64::from(sector_size), partitions, consent: None })
     }
 
     /// The entries while the work goes on: in place, but of a type that nothing uses.

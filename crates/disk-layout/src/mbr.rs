@@ -5,6 +5,7 @@
 //! thing written and the last thing removed. It names what stood in the two header sectors before, so that a claim left behind can't
 //! make a table that somebody else wrote later look like ours.
 
+use boot_model::Nonce;
 use crc32fast::hash as crc32;
 use uuid::Uuid;
 
@@ -39,6 +40,8 @@ pub struct Claim {
     pub before_primary: u32,
     /// CRC-32 of the last sector as it was.
     pub before_backup: u32,
+    /// The consent to erase that this laying out spends. Here it stands before anything is erased.
+    pub consent: Option<Nonce>,
 }
 
 impl Mbr {
@@ -82,6 +85,8 @@ impl Claim {
         out[40..72].copy_from_slice(&self.spec_id.0);
         out[72..76].copy_from_slice(&self.before_primary.to_le_bytes());
         out[76..80].copy_from_slice(&self.before_backup.to_le_bytes());
+        let consent = self.consent.unwrap_or(NO_CONSENT);
+        out[CONSENT_AT..CONSENT_AT + 16].copy_from_slice(&consent.bytes());
         let crc = crc32(&out[..MBR_BYTES]);
         out[CRC_AT..CRC_AT + 4].copy_from_slice(&crc.to_le_bytes());
         out
@@ -102,6 +107,7 @@ impl Claim {
             spec_id: SpecId(sector.get(40..72)?.try_into().ok()?),
             before_primary: word(72)?,
             before_backup: word(76)?,
+            consent: nonce(sector.get(CONSENT_AT..)?),
         })
     }
 }
@@ -111,3 +117,12 @@ const BOOT_CODE: &[u8] = &[0xCD, 0x18, 0xF4, 0xEB, 0xFD];
 const MAGIC: &[u8; 8] = b"RKRYCLM1";
 const MAGIC_AT: usize = 16;
 const CRC_AT: usize = 80;
+const CONSENT_AT: usize = 84;
+/// No number drawn at random is this one.
+const NO_CONSENT: Nonce = Nonce::new([0; 16]);
+
+/// The nonce that stands at the beginning of some bytes, if one does.
+pub(crate) fn nonce(bytes: &[u8]) -> Option<Nonce> {
+    let nonce = Nonce::new(bytes.get(..16)?.try_into().ok()?);
+    (nonce != NO_CONSENT).then_some(nonce)
+}

@@ -1,10 +1,20 @@
-//! The record in our meta partition: which spec this disk was laid out by. Readable before anything is mounted.
+//! The record in our meta partition: which spec this disk was laid out by, and which consents to erase it has spent. Readable before
+//! anything is mounted.
+//!
+//! There are two copies, so that while one is being written the other is whole. The first one says what the layout is.
 
+use std::collections::BTreeSet;
+
+use boot_model::Nonce;
 use crc32fast::hash as crc32;
 
-use crate::spec::{LayoutSpec, SpecId};
+use crate::{
+    MIB,
+    mbr::nonce,
+    spec::{LayoutSpec, SpecId},
+};
 
-/// What stands in the first 4096 bytes of the meta partition.
+/// What stands in the first 4096 bytes of the meta partition, and once more behind them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MetaRecord {
     /// The layout of this disk.
@@ -15,16 +25,25 @@ pub struct MetaRecord {
     pub site: String,
     /// And for which role.
     pub role: String,
+    /// The consents that were honoured on this disk: none of them ever is again.
+    pub spent: BTreeSet<Nonce>,
 }
 
+/// Where the meta partition begins in every layout: what was spent is found there whatever became of the partition table.
+pub(crate) const META_AT: u64 = MIB;
 /// Bytes of an encoded record.
 pub(crate) const META_BYTES: usize = 4096;
+/// Bytes of both copies.
+pub(crate) const META_COPIES: usize = 2 * META_BYTES;
+/// As many as fit.
+pub(crate) const MOST_SPENT: usize = (META_BYTES - SPENT_AT) / 16;
 const MAGIC: &[u8; 8] = b"RKRYMET1";
 const NAME_BYTES: usize = 64;
+const SPENT_AT: usize = 48 + 2 * NAME_BYTES;
 
 impl MetaRecord {
-    pub(crate) fn of(spec: &LayoutSpec) -> Self {
-        Self { spec_id: spec.id(), version: spec.version, site: spec.site.clone(), role: spec.role.clone() }
+    pub(crate) fn of(spec: &LayoutSpec, spent: BTreeSet<Nonce>) -> Self {
+        Self { spec_id: spec.id(), version: spec.version, site: spec.site.clone(), role: spec.role.clone(), spent }
     }
 
     /// The bytes that stand at the start of the partition.
@@ -36,6 +55,9 @@ impl MetaRecord {
         for (at, name) in [(48, &self.site), (48 + NAME_BYTES, &self.role)] {
             let len = name.len().min(NAME_BYTES);
             out[at..at + len].copy_from_slice(&name.as_bytes()[..len]);
+        }
+        for (place, nonce) in out[SPENT_AT..].chunks_exact_mut(16).zip(&self.spent) {
+            place.copy_from_slice(&nonce.bytes());
         }
         let crc = crc32(&out);
         out[8..12].copy_from_slice(&crc.to_le_bytes());
@@ -60,6 +82,7 @@ impl MetaRecord {
             version: u32::from_le_bytes(bytes[12..16].try_into().ok()?),
             site: name(48)?,
             role: name(48 + NAME_BYTES)?,
+            spent: bytes[SPENT_AT..].chunks_exact(16).map_while(nonce).collect(),
         })
     }
 }

@@ -2,12 +2,13 @@
 
 use std::fmt;
 
-use uuid::Uuid;
+use boot_model::EraseConsent;
 
 use crate::{
-    DiskFacts, FileSystem, Kind, Layout, LayoutSpec, MIB, Persist, Policy, Signature, SpecId, Window,
+    DiskFacts, FileSystem, Kind, Layout, LayoutSpec, MIB, Mismatch, Persist, Policy, Reason, Signature, Window,
+    consent::{claimed, objection},
     facts::wanted,
-    gpt::{Entry, GptError},
+    gpt::Entry,
     layout::holds_data,
     mbr::Mbr,
     ownership::{Finding, Half, Owner, Tables, meta_record, owner},
@@ -21,7 +22,8 @@ pub enum Verdict {
     Match(Layout),
     /// The disk is provably blank.
     Create(Layout),
-    /// The disk is ours but not as required, or it is somebody's and policy and consent both say that it may go.
+    /// The disk is ours but not as required, or a person consented: to a disk of ours being laid out anew, or, where policy says so
+    /// too, to somebody's being erased.
     Recreate {
         /// What will be there.
         layout: Layout,
@@ -32,163 +34,10 @@ pub enum Verdict {
     Refuse(Vec<Reason>),
 }
 
-/// One-shot permission to erase somebody's disk, given for this machine by a person. It is never enough alone: the site's
-/// policy must be [`Policy::Wipe`]. How it reaches the client is not this crate's business.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Consent {
-    /// Which disk it speaks of.
-    pub disk: ConsentedDisk,
-}
-
-/// What a [`Consent`] speaks of.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum ConsentedDisk {
-    /// The disk with this serial number.
-    Serial(String),
-    /// Whatever disk the spec chooses on this machine; the caller has compared the machine's MAC address.
-    ThisMachine,
-}
-
-/// Something that is not as required on a disk that may be laid out again.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Mismatch {
-    /// Power went while the disk was being laid out.
-    #[error("laying the disk out was interrupted")]
-    Interrupted,
-    /// One of the two tables, or the first sector, is not whole.
-    #[error("the {0} is missing or damaged")]
-    Damaged(&'static str),
-    /// The copies are whole but say different things.
-    #[error("the primary and the backup partition table differ")]
-    TablesDiffer,
-    /// Another version of the spec.
-    #[error("the disk was laid out by another spec ({found}, required {required})")]
-    Spec {
-        /// On the disk; `none` if there is no record.
-        found: String,
-        /// In the initrd.
-        required: SpecId,
-    },
-    /// Not there by type and label.
-    #[error("partition `{0}` is missing, or there is more than one of it")]
-    Missing(String),
-    /// There, but not within its bounds or not aligned.
-    #[error("partition `{label}` has {found} bytes at byte {at}; required are {required}, at a multiple of 1 MiB")]
-    Place {
-        /// Which.
-        label: String,
-        /// Offset.
-        at: u64,
-        /// Length.
-        found: u64,
-        /// What the spec says.
-        required: String,
-    },
-    /// Not in the spec.
-    #[error("partition `{0}` is not in the spec")]
-    Extra(String),
-    /// The wrong thing, or nothing, is on it.
-    #[error("partition `{label}` holds {found}; required is {required}")]
-    FileSystem {
-        /// Which.
-        label: String,
-        /// What is there.
-        found: String,
-        /// What the spec says.
-        required: String,
-    },
-    /// Somebody's data goes, because policy and consent say so.
-    #[error("erased with consent: {0}")]
-    Consented(Box<Reason>),
-}
-
-/// Why nothing may be written. Each message says what was found and what a person can do.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Reason {
-    /// A range could not be read. Not read is not blank.
-    #[error("{len} bytes at byte {at} could not be read, so the disk may hold anything; check the disk and its cable")]
-    Unread {
-        /// Offset.
-        at: u64,
-        /// Length.
-        len: u64,
-    },
-    /// Write-protected.
-    #[error("the disk is write-protected; remove the protection or choose another disk in the layout spec")]
-    ReadOnly,
-    /// GPT of other sector sizes is not defined for us.
-    #[error("the disk has sectors of {0} bytes; 512 and 4096 are supported")]
-    SectorSize(u32),
-    /// Does not fit.
-    #[error("the disk has {size_mib} MiB and the layout needs {needed_mib}; use a larger disk or a smaller layout")]
-    TooSmall {
-        /// The disk.
-        size_mib: u64,
-        /// The spec.
-        needed_mib: u64,
-    },
-    /// The site said so.
-    #[error("policy is refuse-only: {0}")]
-    Policy(String),
-    /// Somebody's partition table.
-    #[error("the disk has an MBR partition table that is not ours")]
-    Mbr,
-    /// Boot code without a table, an encrypted volume, anything.
-    #[error("the disk's first sector holds unknown data")]
-    FirstSector,
-    /// Somebody's GPT.
-    #[error("the disk has a GPT partition table that is not ours (disk {disk_guid}, partitions: {partitions})")]
-    Gpt {
-        /// Its identity.
-        disk_guid: Uuid,
-        /// Names, for a person to recognise it.
-        partitions: String,
-    },
-    /// Somebody's, damaged: there may be data to rescue.
-    #[error("the disk has a damaged partition table of unknown origin ({0})")]
-    DamagedGpt(GptError),
-    /// Ours, of another role.
-    #[error(
-        "the disk belongs to role `{role}` of site `{site}`; boot that role, or erase the disk to give it to another"
-    )]
-    OtherRole {
-        /// As recorded.
-        site: String,
-        /// As recorded.
-        role: String,
-    },
-    /// Somebody's file system or volume.
-    #[error("the disk holds {0}")]
-    Signature(Signature),
-    /// Nothing known, yet not empty.
-    #[error("the disk is not blank: data at byte {0}")]
-    Data(u64),
-    /// A partition that must survive does not fit the new layout.
-    #[error(
-        "partition `{0}` is to be kept but the new layout would move or remake it; save its data and erase the disk, or change the spec"
-    )]
-    WouldLose(String),
-    /// Policy says wipe, no person said yes.
-    #[error(
-        "policy is wipe, but nobody consented to erase this machine; give a one-shot consent on the server and boot again"
-    )]
-    NoConsent,
-    /// A person said yes to another disk.
-    #[error("the consent names disk serial {consented}, this disk is {}; give a consent for this one", .found.as_deref().unwrap_or("without a serial number"))]
-    OtherDisk {
-        /// In the consent.
-        consented: String,
-        /// Of this disk.
-        found: Option<String>,
-    },
-    /// No disk, or several: see [`crate::choose()`].
-    #[error("{0}")]
-    Choice(String),
-}
-
-/// Judges one disk. `facts` must hold everything that [`wanted`] asks for; what is missing leads to a refusal.
+/// Judges one disk. `facts` must hold everything that [`wanted`] asks for; what is missing leads to a refusal. A consent must be one
+/// for this machine's card; whether it is for this disk, and counts, is judged here.
 #[must_use]
-pub fn plan(spec: &LayoutSpec, facts: &DiskFacts, consent: Option<&Consent>) -> Verdict {
+pub fn plan(spec: &LayoutSpec, facts: &DiskFacts, consent: Option<&EraseConsent>) -> Verdict {
     let reasons = unusable(facts);
     if !reasons.is_empty() {
         return Verdict::Refuse(reasons);
@@ -199,24 +48,35 @@ pub fn plan(spec: &LayoutSpec, facts: &DiskFacts, consent: Option<&Consent>) -> 
     };
     let tables = Tables::read(facts);
     let owner = owner(spec, facts, &tables);
-    let why = match &owner {
-        Owner::Ours => mismatches(spec, facts, &tables),
-        Owner::Blank | Owner::Somebody(_) => Vec::new(),
-    };
-    match owner {
-        Owner::Ours if why.is_empty() => Verdict::Match(as_found(layout, facts, &tables)),
-        Owner::Ours if spec.policy == Policy::RefuseOnly => {
-            Verdict::Refuse(why.iter().map(|mismatch| Reason::Policy(mismatch.to_string())).collect())
-        }
-        Owner::Ours => match keep(spec, facts, &tables, &mut layout) {
-            Ok(()) => Verdict::Recreate { layout, why },
-            Err(label) => Verdict::Refuse(vec![Reason::WouldLose(label)]),
-        },
-        Owner::Blank if spec.policy == Policy::RefuseOnly => {
-            Verdict::Refuse(vec![Reason::Policy("the disk is blank".to_owned())])
-        }
-        Owner::Blank => Verdict::Create(layout),
-        Owner::Somebody(findings) => somebody(spec, facts, consent, layout, findings),
+    if let Owner::Somebody(findings) = owner {
+        return somebody(spec, facts, consent, layout, findings);
+    }
+    layout.consent = consent.filter(|consent| objection(spec, facts, consent).is_none()).map(|consent| consent.nonce);
+    if matches!(owner, Owner::Blank) {
+        return match spec.policy {
+            Policy::RefuseOnly => Verdict::Refuse(vec![Reason::Policy("the disk is blank".to_owned())]),
+            // Its consent is spent, too: the next boot with the same one must not erase what is installed now.
+            Policy::CreateIfBlankOrOurs | Policy::Wipe => Verdict::Create(layout),
+        };
+    }
+    ours(spec, facts, &tables, layout)
+}
+
+fn ours(spec: &LayoutSpec, facts: &DiskFacts, tables: &Tables, mut layout: Layout) -> Verdict {
+    let mut why = mismatches(spec, facts, tables);
+    why.extend(layout.consent.map(|_| Mismatch::Reinstall));
+    if why.is_empty() {
+        return Verdict::Match(as_found(layout, facts, tables));
+    }
+    if spec.policy == Policy::RefuseOnly {
+        return Verdict::Refuse(why.iter().map(|mismatch| Reason::Policy(mismatch.to_string())).collect());
+    }
+    // An erasing that power interrupted goes on as it began.
+    let erases = spec.policy == Policy::Wipe && layout.consent.or(claimed(facts)).is_some();
+    let kept = if erases { Ok(()) } else { keep(spec, facts, tables, &mut layout) };
+    match kept {
+        Ok(()) => Verdict::Recreate { layout, why },
+        Err(label) => Verdict::Refuse(vec![Reason::WouldLose(label)]),
     }
 }
 
@@ -233,25 +93,22 @@ fn unusable(facts: &DiskFacts) -> Vec<Reason> {
 fn somebody(
     spec: &LayoutSpec,
     facts: &DiskFacts,
-    consent: Option<&Consent>,
-    layout: Layout,
+    consent: Option<&EraseConsent>,
+    mut layout: Layout,
     findings: Vec<Finding>,
 ) -> Verdict {
     let mut reasons: Vec<Reason> = findings.into_iter().map(Reason::from).collect();
-    if spec.policy != Policy::Wipe {
-        return Verdict::Refuse(reasons);
-    }
-    let missing = match consent.map(|consent| &consent.disk) {
-        None => Some(Reason::NoConsent),
-        Some(ConsentedDisk::Serial(serial)) if facts.serial.as_ref() != Some(serial) => {
-            Some(Reason::OtherDisk { consented: serial.clone(), found: facts.serial.clone() })
-        }
-        Some(_) => None,
+    let missing = match (spec.policy, consent) {
+        (Policy::Wipe, Some(consent)) => objection(spec, facts, consent),
+        (Policy::Wipe, None) => Some(Reason::NoConsent),
+        (_, Some(_)) => Some(Reason::NotWipe),
+        (_, None) => return Verdict::Refuse(reasons),
     };
     if let Some(missing) = missing {
         reasons.push(missing);
         return Verdict::Refuse(reasons);
     }
+    layout.consent = consent.map(|consent| consent.nonce);
     let why = reasons.into_iter().map(|reason| Mismatch::Consented(Box::new(reason))).collect();
     Verdict::Recreate { layout, why }
 }
@@ -372,20 +229,6 @@ fn describe(found: &[Signature]) -> String {
         return "nothing known".to_owned();
     }
     found.iter().map(ToString::to_string).collect::<Vec<_>>().join(" and ")
-}
-
-impl From<Finding> for Reason {
-    fn from(finding: Finding) -> Self {
-        match finding {
-            Finding::Mbr => Self::Mbr,
-            Finding::UnknownFirstSector => Self::FirstSector,
-            Finding::Gpt { disk_guid, partitions } => Self::Gpt { disk_guid, partitions: partitions.join(", ") },
-            Finding::DamagedGpt(error) => Self::DamagedGpt(error),
-            Finding::OtherRole { site, role } => Self::OtherRole { site, role },
-            Finding::Signature(signature) => Self::Signature(signature),
-            Finding::Data(at) => Self::Data(at),
-        }
-    }
 }
 
 impl fmt::Display for Verdict {

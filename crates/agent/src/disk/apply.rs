@@ -8,6 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use boot_model::EraseConsent;
 use disk_layout::{FileSystem, LayoutSpec, PlacedPartition, Step, Verdict};
 
 use super::{Disk, device::LockedDisk, facts, refusal};
@@ -20,8 +21,9 @@ const MKFS_ATTEMPTS: u32 = 3;
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
 const SETTLE_SECONDS: &str = "10";
 
-/// Judges the disk once more under the lock (it may have changed since it was chosen), then does what must be done.
-pub(super) fn apply(spec: &LayoutSpec, disk: &Disk) -> Result<(), Failure> {
+/// Judges the disk once more under the lock (it may have changed since it was chosen), then does what must be done, and
+/// returns the verdict that was carried out.
+pub(super) fn apply(spec: &LayoutSpec, disk: &Disk, consent: Option<&EraseConsent>) -> Result<Verdict, Failure> {
     let device = &disk.device;
     let cannot =
         |doing: &str, error: &io::Error| failed(doing, device, error, "check the disk and its cable, then boot again");
@@ -30,7 +32,7 @@ pub(super) fn apply(spec: &LayoutSpec, disk: &Disk) -> Result<(), Failure> {
     })?;
     let mut facts = disk.facts.clone();
     facts::read_contents(locked.file(), &mut facts);
-    let verdict = disk_layout::plan(spec, &facts, None);
+    let verdict = disk_layout::plan(spec, &facts, consent);
     if let Verdict::Refuse(reasons) = &verdict {
         return Err(refusal(spec, Some(device), reasons));
     }
@@ -66,7 +68,7 @@ pub(super) fn apply(spec: &LayoutSpec, disk: &Disk) -> Result<(), Failure> {
     }
     drop(locked);
     settle();
-    Ok(())
+    Ok(verdict)
 }
 
 fn format(locked: &LockedDisk, partition: &PlacedPartition) -> Result<(), Failure> {

@@ -1,17 +1,18 @@
 //! The verb `disk`: look at the disks, let `disk-layout` judge, and carry its steps out.
 
 mod apply;
+mod consent;
 mod device;
 mod facts;
 mod screen;
 
 use std::{
-    fs,
+    fmt, fs,
     path::{Path, PathBuf},
 };
 
-use boot_model::report::Step as BootStep;
-use disk_layout::{DiskFacts, LayoutSpec, Reason, Verdict};
+use boot_model::{EraseConsent, report::Step as BootStep};
+use disk_layout::{DiskFacts, Layout, LayoutSpec, Reason, Verdict};
 
 use crate::{Exit, Failure, console, machine, machine::Machine, report::Reporter};
 
@@ -29,6 +30,8 @@ struct Decision {
     /// `None` if no disk could be chosen.
     disk: Option<Disk>,
     verdict: Verdict,
+    /// A person's permission to erase a disk of this machine, whether it counts or not.
+    consent: Option<EraseConsent>,
     /// A line for each disk that was looked at.
     notes: Vec<String>,
 }
@@ -46,9 +49,9 @@ impl Decision {
 }
 
 /// `disk plan`: says what would be done, and writes nothing.
-pub(crate) fn plan(options: &DiskOptions) -> Result<(), Failure> {
+pub(crate) fn plan(machine: &Machine, options: &DiskOptions) -> Result<(), Failure> {
     let spec = read_spec(options)?;
-    let decision = decide(&spec, options)?;
+    let decision = decide(machine, &spec, options)?;
     console::say(&screen::decision(&decision));
     match &decision.verdict {
         Verdict::Refuse(reasons) => Err(refusal(&spec, decision.device(), reasons)),
@@ -61,7 +64,7 @@ pub(crate) fn apply(machine: &Machine, options: &DiskOptions) -> Result<(), Fail
     let reporter = Reporter::new(machine, BootStep::Disk);
     reporter.started();
     let outcome = read_spec(options).and_then(|spec| {
-        let decision = decide(&spec, options)?;
+        let decision = decide(machine, &spec, options)?;
         console::say(&screen::decision(&decision));
         carry_out(&spec, decision)
     });
@@ -84,18 +87,28 @@ fn carry_out(spec: &LayoutSpec, decision: Decision) -> Result<String, Failure> {
     // The everyday case: nothing is opened for writing.
     let idle = matches!(decision.verdict, Verdict::Match(_))
         && disk_layout::steps(spec, &disk.facts, &decision.verdict).is_empty();
+    let objection = decision.consent.as_ref().and_then(|consent| disk_layout::objection(spec, &disk.facts, consent));
+    let not_erased = objection.map_or_else(String::new, |objection| format!("; it was not erased: {objection}"));
     if idle {
-        return Ok(format!("disk {name} is laid out as required"));
+        return Ok(format!("disk {name} is laid out as required{not_erased}"));
     }
-    apply::apply(spec, disk)?;
-    Ok(match decision.verdict {
-        Verdict::Match(_) => format!("disk {name} is laid out as required, and its scratch space was made anew"),
+    Ok(match apply::apply(spec, disk, decision.consent.as_ref())? {
         Verdict::Create(_) => format!("blank disk {name} was laid out"),
-        _ => format!("disk {name} was laid out anew"),
+        Verdict::Recreate { layout, .. } => recreated(&name, &layout),
+        Verdict::Match(_) | Verdict::Refuse(_) => {
+            format!("disk {name} is laid out as required, and its scratch space was made anew{not_erased}")
+        }
     })
 }
 
-fn decide(spec: &LayoutSpec, options: &DiskOptions) -> Result<Decision, Failure> {
+fn recreated(name: &dyn fmt::Display, layout: &Layout) -> String {
+    let Some(nonce) = layout.consent else { return format!("disk {name} was laid out anew") };
+    let kept: Vec<&str> = layout.partitions.iter().filter(|p| p.kept).map(|p| p.label.as_str()).collect();
+    let but = if kept.is_empty() { String::new() } else { format!(" but for {}", kept.join(", ")) };
+    format!("disk {name} was erased{but}, with the consent {nonce}, and laid out anew")
+}
+
+fn decide(machine: &Machine, spec: &LayoutSpec, options: &DiskOptions) -> Result<Decision, Failure> {
     let (mut disks, unreadable) = match &options.disk {
         Some(device) => (vec![facts::of_device(device)?], Vec::new()),
         None => facts::wait_for_any(),
@@ -108,15 +121,14 @@ fn decide(spec: &LayoutSpec, options: &DiskOptions) -> Result<Decision, Failure>
         }
     };
     let notes = [chosen.notes, unreadable].concat();
-    // The consent to erase comes with a later protocol; until then nobody has consented.
-    let consent = None;
+    let consent = consent::given(machine);
     Ok(match chosen.disk {
         Ok(index) => {
             let disk = disks.swap_remove(index);
-            let verdict = disk_layout::plan(spec, &disk.facts, consent);
-            Decision { disk: Some(disk), verdict, notes }
+            let verdict = disk_layout::plan(spec, &disk.facts, consent.as_ref());
+            Decision { disk: Some(disk), verdict, consent, notes }
         }
-        Err(reason) => Decision { disk: None, verdict: Verdict::Refuse(vec![reason]), notes },
+        Err(reason) => Decision { disk: None, verdict: Verdict::Refuse(vec![reason]), consent, notes },
     })
 }
 

@@ -139,11 +139,8 @@ fn command_line(
 ) -> Result<String, boot_model::TooLong> {
     let entry = generation.system();
     let line = CommandLine::new(&entry.init, &generation.reference(), server, &entry.kernel_parameters)?;
-    Ok(format!("{} {OFFLINE}={instead_of}{card}", line.as_str()))
+    Ok(format!("{} {}={instead_of}{card}", line.as_str(), CommandLine::OFFLINE))
 }
-
-/// The parameter by which the started kernel's agent knows.
-pub(super) const OFFLINE: &str = "rookery.offline";
 
 /// The file that the signed description means.
 fn boot_file(store: &Store, path: &str, digest: Sha256Digest) -> io::Result<File> {

@@ -1,12 +1,13 @@
 //! Power goes at any moment, and of what was not flushed anything may be missing.
 
-use crate::simulator::{Dice, Disk, partitions, spec};
-use disk_layout::{Consent, ConsentedDisk, LayoutSpec, Verdict};
+use crate::simulator::{Dice, Disk, consent, partitions, spec};
+use boot_model::EraseConsent;
+use disk_layout::{LayoutSpec, Verdict};
 
 const SECRET_AT: u64 = 6 << 20;
 
 /// Cuts everywhere; whatever is left must be the untouched disk or ours, never refused, and must be brought to a match.
-fn survives(name: &str, start: &Disk, spec: &LayoutSpec, consent: Option<&Consent>, secret: Option<&[u8]>) {
+fn survives(name: &str, start: &Disk, spec: &LayoutSpec, consent: Option<&EraseConsent>, secret: Option<&[u8]>) {
     let mut cuts: Vec<(String, Disk)> = Vec::new();
     let mut disk = start.clone();
     disk.apply(spec, consent, |disk, place| {
@@ -58,7 +59,7 @@ fn our_disk_with_an_older_spec() {
 
 #[test]
 fn somebody_elses_disk_with_consent() {
-    let consent = Consent { disk: ConsentedDisk::ThisMachine };
+    let consent = consent("S1", 1);
     let mut old = Disk::blank(256, 512);
     let theirs: LayoutSpec = serde_json::from_str(&format!(
         r#"{{"version":1,"site":"other","role":"lab","partitions":[{}]}}"#,

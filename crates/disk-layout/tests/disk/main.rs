@@ -1,5 +1,6 @@
 //! Disks as clients have them, disks cut in the middle of our own writes, and disks full of nonsense.
 
+mod consents;
 mod cuts;
 mod properties;
 mod simulator;

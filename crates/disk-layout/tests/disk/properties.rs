@@ -51,9 +51,10 @@ proptest! {
     }
 
     #[test]
-    fn claims_are_read_back_and_bound_to_their_sector(guid: u128, id: [u8; 32], sums: [u32; 2], bit in 0..512 * 8_usize) {
+    fn claims_are_read_back_and_bound_to_their_sector(guid: u128, id: [u8; 32], sums: [u32; 2], nonce: Option<u128>, bit in 0..512 * 8_usize) {
         let claim = Claim {
             disk_guid: Uuid::from_u128(guid), spec_id: disk_layout::SpecId(id), before_primary: sums[0], before_backup: sums[1],
+            consent: nonce.filter(|nonce| *nonce != 0).map(|nonce| boot_model::Nonce::new(nonce.to_be_bytes())),
         };
         let mut sector = claim.encode(1 << 20, 512);
         prop_assert_eq!(Mbr::decode(&sector), Mbr::Claim(claim.clone()));

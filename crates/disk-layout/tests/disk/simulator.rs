@@ -2,9 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use disk_layout::{
-    Consent, DiskFacts, FileSystem, LayoutSpec, PlacedPartition, Step, Transport, Verdict, plan, steps, wanted,
-};
+use boot_model::{EraseConsent, Nonce};
+use disk_layout::{DiskFacts, FileSystem, LayoutSpec, PlacedPartition, Step, Transport, Verdict, plan, steps, wanted};
 
 /// Sparse: sectors that are not in the map are zero.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -93,12 +92,17 @@ impl Disk {
         }
     }
 
-    pub(crate) fn plan(&self, spec: &LayoutSpec, consent: Option<&Consent>) -> Verdict {
+    pub(crate) fn plan(&self, spec: &LayoutSpec, consent: Option<&EraseConsent>) -> Verdict {
         plan(spec, &self.facts(), consent)
     }
 
     /// Carries out what a plan says and calls `observe` wherever a cut would be different from the one before.
-    pub(crate) fn apply(&mut self, spec: &LayoutSpec, consent: Option<&Consent>, mut observe: impl FnMut(&Self, &str)) {
+    pub(crate) fn apply(
+        &mut self,
+        spec: &LayoutSpec,
+        consent: Option<&EraseConsent>,
+        mut observe: impl FnMut(&Self, &str),
+    ) {
         let facts = self.facts();
         let verdict = plan(spec, &facts, consent);
         for (index, step) in steps(spec, &facts, &verdict).iter().enumerate() {
@@ -169,6 +173,12 @@ impl Dice {
         self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         self.0 >> 63 == 1
     }
+}
+
+/// For the simulated disk, `S1`, or another.
+pub(crate) fn consent(serial: &str, nonce: u8) -> EraseConsent {
+    let mac = "52:54:00:77:00:01".parse().expect("a MAC address");
+    EraseConsent { mac, nonce: Nonce::new([nonce; 16]), serial: serial.parse().expect("a serial number") }
 }
 
 pub(crate) fn spec(version: u32, policy: &str, partitions: &str) -> LayoutSpec {

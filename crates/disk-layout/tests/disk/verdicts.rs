@@ -2,17 +2,17 @@
 
 use crate::simulator::{Disk, LINUX, partitions, spec, superblock};
 use disk_layout::{
-    Consent, ConsentedDisk, DiskFacts, FileSystem, Mismatch, Policy, Reason, Transport, Verdict, choose,
+    DiskFacts, FileSystem, Mismatch, Reason, Transport, Verdict, choose,
     gpt::{Entry, Header, encode_entries},
     plan,
 };
 use uuid::Uuid;
 
-fn blank() -> Disk {
+pub(crate) fn blank() -> Disk {
     Disk::blank(256, 512)
 }
 
-fn ours(version: u32) -> Disk {
+pub(crate) fn ours(version: u32) -> Disk {
     let mut disk = blank();
     disk.apply(&spec(version, "create-if-blank-or-ours", &partitions()), None, |_, _| {});
     disk
@@ -26,7 +26,7 @@ fn holding(fs: FileSystem) -> Disk {
 }
 
 /// As Windows sets a disk up: reserved partition and a data partition, both tables whole.
-fn windows(size_mib: u64) -> Disk {
+pub(crate) fn windows(size_mib: u64) -> Disk {
     let sectors = (size_mib << 20) / 512;
     let entry = |type_guid: u128, first_lba: u64, last_lba: u64, name: &str| Entry {
         type_guid: Uuid::from_u128(type_guid),
@@ -235,28 +235,6 @@ fn what_could_not_be_read_is_not_blank() {
             "{missing:?}"
         );
     }
-}
-
-#[test]
-fn policies_and_consent() {
-    let consent = |serial: &str| Consent { disk: ConsentedDisk::Serial(serial.to_owned()) };
-    let machine = Consent { disk: ConsentedDisk::ThisMachine };
-    let table = [
-        ("refuse-only", blank(), None, "refuse"),
-        ("refuse-only", ours(1), None, "match"),
-        ("refuse-only", ours(9), None, "refuse"),
-        ("create-if-blank-or-ours", windows(256), Some(consent("S1")), "refuse"),
-        ("wipe", windows(256), None, "refuse"),
-        ("wipe", windows(256), Some(consent("S2")), "refuse"),
-        ("wipe", windows(256), Some(consent("S1")), "recreate"),
-        ("wipe", windows(256), Some(machine), "recreate"),
-        ("wipe", blank(), None, "create"),
-    ];
-    for (policy, disk, consent, expected) in table {
-        let spec = spec(1, policy, &partitions());
-        assert_eq!(disk.plan(&spec, consent.as_ref()).to_string(), expected, "{policy} {consent:?}");
-    }
-    assert_eq!(spec(1, "wipe", &partitions()).policy, Policy::Wipe);
 }
 
 #[test]
