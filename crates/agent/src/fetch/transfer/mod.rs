@@ -5,7 +5,7 @@
 //! then have a receipt each ([`received`]). Whatever happens at whatever time, the next run goes on with what has a receipt,
 //! looks again at what lies in the store without one, and wipes the staging place.
 //!
-//! Memory is bounded, whatever the server sends: for each of the [`WORKERS`] one zstd window of at most 16 MiB (2 MiB with packs of
+//! Memory is bounded, whatever the server sends: for each of the [`workers`], four at most, one zstd window of at most 16 MiB (2 MiB with packs of
 //! the usual level), 1 MiB of buffers, and the closure manifest, of which a generation of 2000 paths has 1 MB.
 
 mod bundle;
@@ -53,9 +53,13 @@ use super::{
 };
 use crate::{Exit, Failure, console, report::Reporter};
 
-/// Paths that are fetched at the same time. More would share the same link and the same disk.
-const WORKERS: usize = 4;
 const TICK: Duration = Duration::from_millis(100);
+
+/// How many paths are fetched at the same time. More than there are processors would push each other's windows out of the caches (four
+/// on two took a quarter longer); more than four would share the same link and the same disk.
+fn workers() -> usize {
+    thread::available_parallelism().map_or(2, usize::from).clamp(2, 4)
+}
 
 /// Where from, where to, and whom to believe.
 pub(super) struct Transfer<'a> {
@@ -127,7 +131,7 @@ impl Transfer<'_> {
         let staging = self.prepare().map_err(|error| TransferError::disk("preparing the store", error))?;
         space.make(&tasks, received)?;
         let total = total(&tasks);
-        let server = Server::new(self.server, self.patience, WORKERS);
+        let server = Server::new(self.server, self.patience, workers());
         let bundle = Bundle::find(&server, self.store, self.wanted, &tasks, received);
         if let Some(bundle) = &bundle {
             console::say(&format!("rookery: the update is built on generation {}", bundle.old));
@@ -164,9 +168,10 @@ impl Transfer<'_> {
 /// Runs workers and committer to their end, and calls `tick` meanwhile.
 fn work(shop: &Shop<'_>, committer: Committer<'_>, mut tick: impl FnMut()) -> Result<(), TransferError> {
     thread::scope(|scope| {
-        let (whole, incoming) = mpsc::sync_channel(2 * WORKERS);
+        let workers = workers();
+        let (whole, incoming) = mpsc::sync_channel(2 * workers);
         let (done, outcomes) = mpsc::channel();
-        for _ in 0..WORKERS {
+        for _ in 0..workers {
             let (whole, done) = (whole.clone(), done.clone());
             // Dropping `whole` is what tells the committer that no more will come.
             scope.spawn(move || done.send(shop.work(&whole)));
