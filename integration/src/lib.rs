@@ -16,6 +16,7 @@ mod error;
 pub mod interrupt;
 mod lab;
 pub mod log;
+mod mounts;
 pub mod namespace;
 pub mod nbd;
 pub mod process;

@@ -11,6 +11,7 @@ use boot_model::GenerationRef;
 use nix_format::closure::Closure;
 
 use super::measured::Cost;
+use super::partition::Partition;
 use super::peer::StockNix;
 use super::web::Web;
 use super::{Peer, Row, floor, percentile};
@@ -18,7 +19,7 @@ use crate::client::Agent;
 use crate::room::{Room, Systems};
 use crate::servers::{LEVEL, Servers, Service};
 use crate::system::{GenerationKind, Toplevel, Work, build_elf};
-use crate::{Error, Lab, Result, Workspace};
+use crate::{Error, Lab, Result, Workspace, mounts};
 
 const ROUNDS: usize = 5;
 /// A port of nginx' own.
@@ -27,6 +28,7 @@ const NGINX: u16 = 8081;
 const DURABLE: &str = "sync-before-registering = true";
 
 pub(super) fn run(workspace: &Workspace) -> Result<Vec<Row>> {
+    mounts::keep_to_ourselves()?;
     let work = Work::at(&workspace.logs("systems"))?;
     let system = build_elf(&work, GenerationKind::Released, "a")?;
     let room = open(workspace, "closure", &work)?;
@@ -36,13 +38,16 @@ pub(super) fn run(workspace: &Workspace) -> Result<Vec<Row>> {
     servers.start_one(Service::NarCache)?;
     let nginx = Web::nginx(workspace, &room, NGINX, true)?;
 
-    let contest = |settings, directory: &Path| -> Result<Contest<'_>> {
+    let clients = Clients::at(&room.lab.scratch().join("clients"))?;
+    let partition = Partition::at(&workspace.logs("bench").join("closure-clients"))?;
+    let contest = |settings, empty| -> Result<Contest<'_>> {
         let nix = StockNix::from(workspace, &nginx, settings)?;
-        let clients = Clients::at(directory)?;
-        Ok(Contest { workspace, room: &room, system: &system, generation: &generation, nix, clients })
+        Ok(Contest { workspace, room: &room, system: &system, generation: &generation, nix, empty })
     };
-    let memory = contest("", &room.lab.scratch().join("clients"))?;
-    let disk = contest(DURABLE, &workspace.logs("bench").join("closure-clients"))?;
+    let in_memory = || clients.empty();
+    let on_disk = || partition.empty();
+    let memory = contest("", &in_memory)?;
+    let disk = contest(DURABLE, &on_disk)?;
 
     let (mut ours, mut peers, mut floors) = (Vec::new(), Vec::new(), Vec::new());
     let (mut ours_on_disk, mut peers_on_disk) = (Vec::new(), Vec::new());
@@ -75,32 +80,38 @@ struct Contest<'a> {
     system: &'a Toplevel,
     generation: &'a GenerationRef,
     nix: StockNix,
-    clients: Clients,
+    /// The root of a client that has nothing.
+    empty: &'a dyn Fn() -> Result<PathBuf>,
 }
 
 impl Contest<'_> {
     fn ours(&self) -> Result<Cost> {
-        let root = self.clients.empty()?;
+        let root = (self.empty)()?;
         fetch_and_register(&agent(self.workspace, self.room, &root)?, self.generation, self.system)
     }
 
     fn peer(&self) -> Result<Cost> {
-        let root = self.clients.empty()?;
+        let root = (self.empty)()?;
         Cost::of("nix-store", || self.nix.realise(self.room, self.system, &root))
     }
 
     fn floor(&self, closure: &Closure) -> Result<f64> {
-        floor::unpack(&self.room.site.state().join("cache"), closure.paths(), &self.clients.empty()?.join("nix/store"))
+        floor::unpack(&self.room.site.state().join("cache"), closure.paths(), &(self.empty)()?.join("nix/store"))
     }
 }
 
-/// A room whose packs and bundles are made as a site's are: at the default level of compression, not at that of tests.
+/// zstd's level of packs, and of what others make to be compared with them: a site's default, not that of tests.
+pub(super) const SITE_LEVEL: u32 = 3;
+
+/// A room whose packs are made as a site's are.
 pub(super) fn open(workspace: &Workspace, name: &str, work: &Work) -> Result<Room> {
     let lab = Lab::open(name, &workspace.logs("bench"), 0)?;
     let room = Room::open(workspace, lab, &Systems::secret_key(workspace)?, work.store(), &[])?;
     let config = room.site.config();
     let text = fs::read_to_string(&config).map_err(Error::io(format!("reading {}", config.display())))?;
-    let text = text.replace(&format!("compression-level = {LEVEL}\n"), "");
+    let [tests, site] =
+        [LEVEL.to_string(), SITE_LEVEL.to_string()].map(|level| format!("compression-level = {level}\n"));
+    let text = text.replace(&tests, &site);
     fs::write(&config, text).map_err(Error::io(format!("writing {}", config.display())))?;
     Ok(room)
 }

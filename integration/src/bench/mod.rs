@@ -7,6 +7,7 @@ mod floor;
 mod load;
 mod measured;
 mod menu;
+mod partition;
 mod peer;
 mod publish;
 mod serve;

@@ -3,13 +3,8 @@
 mod closure;
 mod power;
 
-use std::process::Command;
-
-use nix::sched::{CloneFlags, unshare};
-
 use crate::dice::Dice;
-use crate::process::run;
-use crate::{Error, Lab, Result, Workspace};
+use crate::{Error, Lab, Result, Workspace, mounts};
 
 /// What `lab soak` understands.
 #[derive(Debug, clap::Args)]
@@ -50,20 +45,13 @@ pub fn main(workspace: &Workspace, arguments: &Arguments) -> Result<bool> {
         return Err(Error::Usage("there is only one soak: closure".into()));
     }
     Lab::sweep()?;
-    keep_mounts_to_ourselves()?;
+    mounts::keep_to_ourselves()?;
     let seed = arguments.seed.unwrap_or_else(|| u64::from(std::process::id()));
     println!("{ABOUT}\n--seed {seed}");
     let failed = closure::run(workspace, arguments.cuts, arguments.file_system, &mut Dice::new(seed))?;
     println!("the same again: --seed {seed} --cuts {} --file-system {}", arguments.cuts, arguments.file_system.name());
     println!("{} passed, {failed} failed", arguments.cuts - failed);
     Ok(failed == 0)
-}
-
-/// Whatever another lab starts meanwhile gets a copy of this machine's mounts (`ip netns exec` does that), and would keep a client's
-/// file system mounted after we have unmounted it.
-fn keep_mounts_to_ourselves() -> Result<()> {
-    unshare(CloneFlags::CLONE_NEWNS).map_err(Error::errno("leaving the machine's mounts"))?;
-    run(Command::new("mount").args(["--make-rprivate", "/"])).map(drop)
 }
 
 impl FileSystem {
