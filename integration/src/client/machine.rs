@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::flash::Flash;
 use super::monitor::Monitor;
-use super::{Client, Firmware};
+use super::{Client, DISK_SERIAL, Firmware};
 use crate::lab::Lab;
 use crate::log::{Awaited, Line, Log, Place};
 use crate::process::Process;
@@ -204,8 +204,8 @@ fn arguments(client: &Client, relay: Option<&Relay>, monitor: &Path) -> Vec<Stri
     arguments.extend(special.iter().map(|&word| word.to_owned()));
     if let Some(socket) = &client.disk {
         let disk = format!("driver=nbd,node-name=d0,server.type=unix,server.path={}", socket.display());
-        let device = "virtio-blk-pci,drive=d0,bootindex=2,write-cache=on";
-        arguments.extend(["-blockdev".to_owned(), disk, "-device".to_owned(), device.to_owned()]);
+        let device = format!("virtio-blk-pci,drive=d0,bootindex=2,write-cache=on,serial={DISK_SERIAL}");
+        arguments.extend(["-blockdev".to_owned(), disk, "-device".to_owned(), device]);
     }
     arguments
 }

@@ -33,6 +33,9 @@ pub struct Client {
     pub screen: bool,
 }
 
+/// What a client's disk says of itself: a consent to erase is for one disk.
+pub const DISK_SERIAL: &str = "rookery-lab-disk";
+
 /// What a client tells a DHCP server about itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Firmware {

@@ -52,6 +52,10 @@ impl Admin {
         self.rookery(["default", ROLE, &number.to_string()]).map(|_| ())
     }
 
+    pub(super) fn reinstall_once(&self, host: &str, serial: &str) -> Result<()> {
+        self.rookery(["boot-once", host, "reinstall", "--disk-serial", serial]).map(|_| ())
+    }
+
     fn rookery<const N: usize>(&self, arguments: [&str; N]) -> Result<String> {
         run(Command::new(&self.rookery).arg("--config").arg(&self.config).args(arguments))
     }

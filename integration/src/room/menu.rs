@@ -39,6 +39,11 @@ impl Menu {
         self.entries.iter().position(carries)
     }
 
+    /// Whether an entry gives the kernel a parameter that begins like this.
+    pub fn gives(&self, parameter: &str) -> bool {
+        self.entries.iter().any(|entry| entry.append.split(' ').any(|word| word.starts_with(parameter)))
+    }
+
     /// The keys that move the selection to a generation and boot it.
     pub fn keys_to(&self, generation: &GenerationRef) -> Option<Vec<&'static str>> {
         let to = self.position(generation)?;

@@ -21,7 +21,7 @@ pub use systems::Systems;
 use admin::Admin;
 use boot_model::GenerationRef;
 
-use crate::client::{Client, Firmware};
+use crate::client::{Client, DISK_SERIAL, Firmware};
 use crate::namespace::SERVER;
 use crate::nbd::Disk;
 use crate::servers::{Host, ROLE, Servers, Service, Site};
@@ -86,6 +86,13 @@ impl Room {
     /// Makes a generation, by its number, the one that is booted unasked.
     pub fn set_default(&self, number: u64) -> Result<()> {
         self.admin.set_default(number)
+    }
+
+    /// Consents to the erasing of the client's disk in its next boot, as an administrator does, and waits until its menu carries that.
+    pub fn reinstall_once(&self) -> Result<()> {
+        self.admin.reinstall_once("client", DISK_SERIAL)?;
+        self.lab
+            .poll("a menu with a consent to erase", NOTICE, || Ok(self.menu()?.gives("rookery.erase=").then_some(())))
     }
 
     /// Starts the four services.

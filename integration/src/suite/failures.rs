@@ -21,6 +21,7 @@ pub(super) fn tests() -> Vec<Test> {
         Test::new("signed-but-unpublished-init", unpublished_init),
         Test::new("foreign-disk-with-partitions", |context| foreign_disk(context, windows)),
         Test::new("foreign-disk-without-partitions", |context| foreign_disk(context, whole_disk_ext4)),
+        Test::new("reinstalled-once", reinstalled_once),
     ];
     tests.extend(POWER_CUTS.map(|name| Test::new(name, power_cut)));
     tests
@@ -152,6 +153,27 @@ fn foreign_disk(context: &Context<'_>, fill: fn(&Room, &Disk) -> Result<()>) -> 
         boot.machine.cut_power();
         context.expect(scene.disk.counts().written == 0, || "the disk was written to".into())?;
         context.expect(scene.disk.fingerprint()? == before, || "the disk has changed".into())
+    })
+}
+
+/// A person consents to the erasing of a disk, and the report that would take the consent out of the menu is lost: the next boots find it
+/// there still, and erase nothing.
+fn reinstalled_once(context: &Context<'_>) -> Result<()> {
+    let systems = Systems::build(context.workspace)?;
+    scene(context, &systems, |mut scene| {
+        scene.boots_well()?;
+        scene.room.reinstall_once()?;
+        scene.servers.stop(Service::MenuGenerator)?;
+        for (said, is_empty) in [("was erased", true), ("it was not erased", false)] {
+            let mut boot = scene.boot()?;
+            boot.machine.wait_for(said, BOOT)?;
+            boot.expect_running(&scene.servers, &systems.first)?;
+            let sent = boot.traffic(&scene.servers)?;
+            context
+                .expect((sent.nar_bytes > 0) == is_empty, || format!("the client says {said:?} and took {sent:?}"))?;
+            boot.shut_down(BOOT)?;
+        }
+        MountedStore::mount(scene.disk.platter(), scene.room.lab.scratch())?.verify()
     })
 }
 
