@@ -151,7 +151,7 @@ impl Seen<'_> {
         if let Some(other) = self.addresses.insert(address, name.clone()) {
             return Err(format!("{address} is the address of host {other} already"));
         }
-        match self.subnets.iter().find(|subnet| subnet.value.address.contains_host(address)) {
+        match self.subnets.iter().find(|subnet| subnet.value.network.contains_host(address)) {
             None => Err(format!("{address} is in the network of no [[subnet]]")),
             Some(subnet) if subnet.value.address.address() == address => {
                 Err(format!("{address} is this server's own address"))

@@ -12,6 +12,7 @@ mod wire;
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 
 use boot_model::RoleName;
@@ -21,7 +22,7 @@ pub use error::ConfigError;
 pub use hosts::{Host, Hosts};
 pub use menu::{HostMenu, InvalidSerialConsole, SerialConsole};
 pub use sections::{Dhcpd, LeaseIdentity, Mode, NarCache, Publish, Role, Subnet, Tftpd, Unknown};
-pub use types::{AddressRange, InterfaceAddress, InvalidAddress, Route};
+pub use types::{AddressRange, InterfaceAddress, InvalidAddress, Network, Route};
 
 /// The file where every program looks unless it is told otherwise.
 pub const DEFAULT_FILE: &str = "/etc/rookery/rookery.toml";
@@ -81,6 +82,17 @@ impl Config {
         let located: Vec<wire::Located<Subnet>> =
             self.subnets.iter().map(|subnet| wire::Located { value: subnet.clone(), offset: 0 }).collect();
         hosts::load(file, &located, &self.roles)
+    }
+
+    /// This server's addresses in the order of the subnets, each once: several subnets are reached by one where relay agents forward.
+    pub fn server_addresses(&self) -> Vec<Ipv4Addr> {
+        let mut addresses = Vec::new();
+        for address in self.subnets.iter().map(|subnet| subnet.address.address()) {
+            if !addresses.contains(&address) {
+                addresses.push(address);
+            }
+        }
+        addresses
     }
 
     /// The roles by name.

@@ -5,7 +5,7 @@ use boot_model::{KernelParameter, Label, RoleName};
 use serde::de::{Deserializer, Error};
 use serde::{Deserialize, Serialize};
 
-use crate::{AddressRange, InterfaceAddress, Route, SerialConsole};
+use crate::{AddressRange, InterfaceAddress, Network, Route, SerialConsole};
 
 /// A network that clients boot from.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -13,8 +13,10 @@ use crate::{AddressRange, InterfaceAddress, Route, SerialConsole};
 pub struct Subnet {
     /// The network card (or bridge) that it is reached by.
     pub interface: String,
-    /// This server's address there; menus name it as the server.
+    /// This server's address on that card; menus name it as the server.
     pub address: InterfaceAddress,
+    /// Where the clients are: the network of `address`, or one behind a relay agent, which `address` is not in.
+    pub network: Network,
     /// Who gives the addresses there.
     pub mode: Mode,
     /// What may be given to machines without an address of their own.

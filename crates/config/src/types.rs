@@ -13,6 +13,14 @@ pub struct InterfaceAddress {
     prefix: u8,
 }
 
+/// A network and its size: `10.78.0.0/24`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Network {
+    address: Ipv4Addr,
+    prefix: u8,
+}
+
 /// A range of addresses, both ends in it: `10.77.0.100-10.77.0.199`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
@@ -41,6 +49,9 @@ pub enum InvalidAddress {
         "{0} is the network's own or its broadcast address; give the address that this server has on the interface"
     )]
     NotAHost(Ipv4Addr),
+    /// Not `network/prefix`.
+    #[error("{0:?} is no network; write it as 10.78.0.0/24, with a size from 8 to 30")]
+    Network(String),
     /// Not `first-last`.
     #[error("{0:?} is no range of addresses; write it as 10.77.0.100-10.77.0.199")]
     Range(String),
@@ -63,30 +74,41 @@ impl InterfaceAddress {
         self.address
     }
 
-    /// The network's size in bits.
+    /// The network that it is in.
+    pub const fn network(self) -> Network {
+        Network::around(self.address, self.prefix)
+    }
+}
+
+impl Network {
+    const fn around(address: Ipv4Addr, prefix: u8) -> Self {
+        let mask = u32::MAX << (32 - prefix);
+        Self { address: Ipv4Addr::from_bits(address.to_bits() & mask), prefix }
+    }
+
+    /// Its own address.
+    pub const fn address(self) -> Ipv4Addr {
+        self.address
+    }
+
+    /// Its size in bits.
     pub const fn prefix(self) -> u8 {
         self.prefix
     }
 
-    /// The network's own address.
-    pub const fn network(self) -> Ipv4Addr {
-        Ipv4Addr::from_bits(self.address.to_bits() & self.mask())
-    }
-
-    /// The address for all hosts of the network.
+    /// The address for all its hosts.
     pub const fn broadcast(self) -> Ipv4Addr {
-        Ipv4Addr::from_bits(self.address.to_bits() | !self.mask())
+        Ipv4Addr::from_bits(self.address.to_bits() | u32::MAX >> self.prefix)
     }
 
     /// Whether a host could have this address: inside the network, and neither its first nor its last address.
     pub fn contains_host(self, address: Ipv4Addr) -> bool {
-        address.to_bits() & self.mask() == self.network().to_bits()
-            && address != self.network()
-            && address != self.broadcast()
+        self.address < address && address < self.broadcast()
     }
 
-    const fn mask(self) -> u32 {
-        u32::MAX << (32 - self.prefix)
+    /// Whether an address is in both.
+    pub fn overlaps(self, other: Self) -> bool {
+        self.address <= other.broadcast() && other.address <= self.broadcast()
     }
 }
 
@@ -153,7 +175,20 @@ impl FromStr for InterfaceAddress {
         let address = address.parse().map_err(|_| invalid())?;
         let prefix = prefix.parse().ok().filter(|prefix| (8..=30).contains(prefix)).ok_or_else(invalid)?;
         let parsed = Self { address, prefix };
-        if parsed.contains_host(address) { Ok(parsed) } else { Err(InvalidAddress::NotAHost(address)) }
+        if parsed.network().contains_host(address) { Ok(parsed) } else { Err(InvalidAddress::NotAHost(address)) }
+    }
+}
+
+impl FromStr for Network {
+    type Err = InvalidAddress;
+
+    fn from_str(text: &str) -> Result<Self, InvalidAddress> {
+        let invalid = || InvalidAddress::Network(text.to_owned());
+        let (address, prefix) = text.split_once('/').ok_or_else(invalid)?;
+        let address = address.parse().map_err(|_| invalid())?;
+        let prefix = prefix.parse().ok().filter(|prefix| (8..=30).contains(prefix)).ok_or_else(invalid)?;
+        let parsed = Self::around(address, prefix);
+        if parsed.address == address { Ok(parsed) } else { Err(invalid()) }
     }
 }
 
@@ -170,6 +205,12 @@ impl FromStr for AddressRange {
 }
 
 impl fmt::Display for InterfaceAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.address, self.prefix)
+    }
+}
+
+impl fmt::Display for Network {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.address, self.prefix)
     }
@@ -206,6 +247,7 @@ macro_rules! through_text {
 }
 
 through_text!(InterfaceAddress);
+through_text!(Network);
 through_text!(AddressRange);
 through_text!(Route);
 
@@ -215,15 +257,27 @@ mod tests {
 
     #[test]
     fn an_interface_address_knows_its_network() {
-        let address: InterfaceAddress = "10.77.1.9/23".parse().unwrap();
-        assert_eq!(address.network(), Ipv4Addr::new(10, 77, 0, 0));
-        assert_eq!(address.broadcast(), Ipv4Addr::new(10, 77, 1, 255));
-        assert!(address.contains_host(Ipv4Addr::new(10, 77, 0, 255)));
-        assert!(!address.contains_host(Ipv4Addr::new(10, 77, 2, 1)));
+        let network = "10.77.1.9/23".parse::<InterfaceAddress>().unwrap().network();
+        assert_eq!(network.to_string(), "10.77.0.0/23");
+        assert_eq!(network.broadcast(), Ipv4Addr::new(10, 77, 1, 255));
+        assert!(network.contains_host(Ipv4Addr::new(10, 77, 0, 255)));
+        assert!(!network.contains_host(Ipv4Addr::new(10, 77, 2, 1)));
         for bad in ["10.77.0.1", "10.77.0.1/7", "10.77.0.1/31", "10.77.0.1/x", "10.77.0/24"] {
             assert!(matches!(bad.parse::<InterfaceAddress>(), Err(InvalidAddress::Interface(_))), "{bad}");
         }
         assert!(matches!("10.77.0.0/24".parse::<InterfaceAddress>(), Err(InvalidAddress::NotAHost(_))));
+    }
+
+    #[test]
+    fn a_network_is_written_by_its_own_address() {
+        let network: Network = "10.78.0.0/24".parse().unwrap();
+        assert_eq!(network.to_string(), "10.78.0.0/24");
+        let network_of = |text: &str| text.parse::<InterfaceAddress>().unwrap().network();
+        assert!(network.overlaps(network_of("10.78.9.1/16")) && network_of("10.78.9.1/16").overlaps(network));
+        assert!(!network.overlaps(network_of("10.78.1.1/24")));
+        for bad in ["10.78.0.1/24", "10.78.0.0", "10.78.0.0/31", "10.78.0/24"] {
+            assert!(matches!(bad.parse::<Network>(), Err(InvalidAddress::Network(_))), "{bad}");
+        }
     }
 
     #[test]

@@ -10,7 +10,7 @@ use toml::Spanned;
 
 use crate::error::{ConfigError, Source};
 use crate::sections::{Dhcpd, Mode, NarCache, Publish, Tftpd, Unknown};
-use crate::{AddressRange, InterfaceAddress, Route, SerialConsole};
+use crate::{AddressRange, InterfaceAddress, Network, Route, SerialConsole};
 
 #[derive(Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
@@ -36,6 +36,7 @@ pub(crate) struct Config {
 pub(crate) struct Subnet {
     interface: Spanned<String>,
     address: Spanned<InterfaceAddress>,
+    network: Option<Spanned<Network>>,
     #[serde(default)]
     mode: Mode,
     #[serde(default)]
@@ -106,25 +107,35 @@ fn menu_generations() -> Spanned<u16> {
 pub(crate) fn subnets(wire: Vec<Subnet>, source: &Source<'_>) -> Result<Vec<Located<crate::Subnet>>, ConfigError> {
     let mut checked: Vec<Located<crate::Subnet>> = Vec::new();
     for subnet in wire {
+        let at = subnet.network.as_ref().map_or(subnet.address.span().start, |network| network.span().start);
         let offset = subnet.unknown.as_ref().map_or(subnet.address.span().start, |unknown| unknown.span().start);
-        let at = subnet.address.span().start;
-        let overlaps = |other: &&Located<crate::Subnet>| {
-            let (a, b) = (other.value.address, *subnet.address.get_ref());
-            a.network() <= b.broadcast() && b.network() <= a.broadcast()
+        let value = check_subnet(subnet, source)?;
+        if let Some(other) = checked.iter().find(|other| other.value.network.overlaps(value.network)) {
+            let (network, other) = (value.network, other.value.network);
+            let message = format!("its network {network} overlaps {other}; give each subnet a network of its own");
+            return Err(source.error(at, message));
+        }
+        let differs = |other: &&Located<crate::Subnet>| {
+            other.value.address.address() == value.address.address() && other.value.unknown != value.unknown
         };
-        if let Some(other) = checked.iter().find(overlaps) {
+        if let Some(other) = checked.iter().find(differs) {
+            let (address, other) = (value.address.address(), other.value.network);
             return Err(source.error(
-                at,
-                format!("its network overlaps that of {}; give each subnet a network of its own", other.value.address),
+                offset,
+                format!(
+                    "menus are told apart by this server's address, and {address} is that of {other} too: write the same here as \
+                     there, or give this server another address for one of them"
+                ),
             ));
         }
-        checked.push(Located { value: check_subnet(subnet, source)?, offset });
+        checked.push(Located { value, offset });
     }
     Ok(checked)
 }
 
 fn check_subnet(subnet: Subnet, source: &Source<'_>) -> Result<crate::Subnet, ConfigError> {
     let address = *subnet.address.get_ref();
+    let network = check_network(&subnet, source)?;
     let interface = subnet.interface.get_ref();
     // IFNAMSIZ is 16 with the NUL; the kernel refuses blanks and slashes (net/core/dev.c, dev_valid_name).
     if interface.is_empty()
@@ -136,15 +147,12 @@ fn check_subnet(subnet: Subnet, source: &Source<'_>) -> Result<crate::Subnet, Co
             format!("{interface:?} is no name of a network interface; `ip -br link` lists them"),
         ));
     }
-    check_pools(&subnet.pools, address, source)?;
+    check_pools(&subnet.pools, network, address, source)?;
     if let Some(router) = &subnet.router
-        && !address.contains_host(*router.get_ref())
+        && !network.contains_host(*router.get_ref())
     {
-        let network = address.network();
-        return Err(source.error(
-            router.span().start,
-            format!("{} is not in the subnet's network {network}/{}", router.get_ref(), address.prefix()),
-        ));
+        let message = format!("{} is not in the subnet's network {network}", router.get_ref());
+        return Err(source.error(router.span().start, message));
     }
     for domain in subnet.domain.iter().chain(&subnet.search) {
         if domain.get_ref().len() > 253
@@ -164,7 +172,7 @@ fn check_subnet(subnet: Subnet, source: &Source<'_>) -> Result<crate::Subnet, Co
             "another server gives the addresses of this subnet; leave the pools out, or write mode = \"full\"",
         ));
     }
-    check_options(&subnet, source)?;
+    check_options(&subnet, network, source)?;
     if !(60..=31_536_000).contains(subnet.lease_seconds.get_ref()) {
         return Err(source.error(
             subnet.lease_seconds.span().start,
@@ -174,6 +182,7 @@ fn check_subnet(subnet: Subnet, source: &Source<'_>) -> Result<crate::Subnet, Co
     Ok(crate::Subnet {
         interface: interface.clone(),
         address,
+        network,
         pools: subnet.pools.iter().map(|pool| *pool.get_ref()).collect(),
         router: subnet.router.map(Spanned::into_inner),
         dns: subnet.dns,
@@ -192,8 +201,26 @@ fn check_subnet(subnet: Subnet, source: &Source<'_>) -> Result<crate::Subnet, Co
     })
 }
 
+/// Where the clients are.
+fn check_network(subnet: &Subnet, source: &Source<'_>) -> Result<Network, ConfigError> {
+    let own = subnet.address.get_ref().network();
+    let Some(network) = &subnet.network else { return Ok(own) };
+    let behind_relay = *network.get_ref();
+    if behind_relay == own {
+        return Ok(own);
+    }
+    let wrong = |message: String| Err(source.error(network.span().start, message));
+    if behind_relay.overlaps(own) {
+        return wrong(format!("{behind_relay} overlaps {own}, which this server is in itself; leave the key out"));
+    }
+    if subnet.mode == Mode::Proxy {
+        return wrong("relay agents are not heard in proxy mode; let the other server name the boot file, or write mode = \"full\"".into());
+    }
+    Ok(behind_relay)
+}
+
 /// What travels as the value of one option.
-fn check_options(subnet: &Subnet, source: &Source<'_>) -> Result<(), ConfigError> {
+fn check_options(subnet: &Subnet, network: Network, source: &Source<'_>) -> Result<(), ConfigError> {
     for text in [&subnet.captive_portal, &subnet.pxelinux_config, &subnet.pxelinux_prefix].into_iter().flatten() {
         let value = text.get_ref();
         if value.is_empty() || value.len() > 255 || !value.bytes().all(|byte| byte.is_ascii_graphic()) {
@@ -205,7 +232,7 @@ fn check_options(subnet: &Subnet, source: &Source<'_>) -> Result<(), ConfigError
     }
     for route in &subnet.routes {
         let via = route.get_ref().via();
-        if !subnet.address.get_ref().contains_host(via) {
+        if !network.contains_host(via) {
             return Err(source.error(
                 route.span().start,
                 format!("the router {via} is not in the subnet's network, so no client could reach it"),
@@ -220,6 +247,7 @@ const MOST_ADDRESSES: u64 = 1 << 20;
 
 fn check_pools(
     pools: &[Spanned<AddressRange>],
+    network: Network,
     address: InterfaceAddress,
     source: &Source<'_>,
 ) -> Result<(), ConfigError> {
@@ -228,12 +256,8 @@ fn check_pools(
         let pool = *spanned.get_ref();
         addresses += pool.count();
         let wrong = |message: String| Err(source.error(spanned.span().start, message));
-        if !address.contains_host(pool.first()) || !address.contains_host(pool.last()) {
-            return wrong(format!(
-                "the pool {pool} does not lie within the subnet's network {}/{}",
-                address.network(),
-                address.prefix()
-            ));
+        if !network.contains_host(pool.first()) || !network.contains_host(pool.last()) {
+            return wrong(format!("the pool {pool} does not lie within the subnet's network {network}"));
         }
         if pool.contains(address.address()) {
             return wrong(format!(

@@ -134,7 +134,10 @@ fn every_mistake_names_line_key_and_cure() {
             "rookery.toml:4: subnet.unknown: there is no role lba; the roles are lab",
         ),
         (format!("{MINIMAL}unknown = {{ menu = [] }}\n"), "a menu of no roles"),
-        (format!("{MINIMAL}{MINIMAL}"), "rookery.toml:6: subnet.address: its network overlaps that of 10.77.0.1/24"),
+        (
+            format!("{MINIMAL}{MINIMAL}"),
+            "rookery.toml:6: subnet.address: its network 10.77.0.0/24 overlaps 10.77.0.0/24",
+        ),
         (MINIMAL.replace("eth0", "eth 0"), "is no name of a network interface"),
         (format!("{role}{role}"), "rookery.toml:4: role.name: the role lab is there already"),
         (
@@ -227,6 +230,41 @@ fn another_servers_addresses_are_not_ours_to_pool() {
     let pooled = format!("{MINIMAL}mode = \"off\"\npools = [\"10.77.0.100-10.77.0.199\"]\n");
     assert!(refusal(&pooled, &[]).contains("another server gives the addresses"), "{}", refusal(&pooled, &[]));
     assert!(refusal(&format!("{MINIMAL}mode = \"half\"\n"), &[]).contains("rookery.toml:4"));
+}
+
+#[test]
+fn a_network_behind_a_relay_agent_has_our_address_outside() {
+    let behind = |rest: &str| format!("{MINIMAL}[[subnet]]\ninterface = \"eth0\"\naddress = \"10.77.0.1/24\"\n{rest}");
+    let network = "network = \"10.78.0.0/24\"\n";
+    let pool = "pools = [\"10.78.0.1-10.78.0.9\"]\nrouter = \"10.78.0.254\"\n";
+    let config = load_text(&behind(&format!("{network}{pool}")), &[]).unwrap();
+    assert_eq!(
+        config.subnets.iter().map(|s| s.network.to_string()).collect::<Vec<_>>(),
+        ["10.77.0.0/24", "10.78.0.0/24"]
+    );
+    assert_eq!(config.server_addresses(), [config.subnets[0].address.address()]);
+    let host = "[[host]]\nmac = \"52:54:00:77:00:01\"\nname = \"pc01\"\naddress = \"10.78.0.20\"\n";
+    load_text(&behind(network), &[("a.toml", host)]).unwrap();
+    for (rest, message) in [
+        ("network = \"10.78.0.1/24\"\n".to_owned(), "rookery.toml:7: subnet.network: \"10.78.0.1/24\" is no network"),
+        ("network = \"10.77.0.0/16\"\n".to_owned(), "which this server is in itself; leave the key out"),
+        (
+            "network = \"10.77.0.0/24\"\n".to_owned(),
+            "rookery.toml:7: subnet.network: its network 10.77.0.0/24 overlaps",
+        ),
+        (format!("{network}mode = \"proxy\"\n"), "relay agents are not heard in proxy mode"),
+        (
+            format!("{network}pools = [\"10.77.0.5-10.77.0.9\"]\n"),
+            "does not lie within the subnet's network 10.78.0.0/24",
+        ),
+        (
+            format!("{network}unknown = {{ role = \"lab\" }}\n[[role]]\nname = \"lab\"\n"),
+            "rookery.toml:8: subnet.unknown: menus are told apart by this server's address, and 10.77.0.1 is that of 10.77.0.0/24 too",
+        ),
+    ] {
+        let refusal = refusal(&behind(&rest), &[]);
+        assert!(refusal.contains(message), "{rest}\n{refusal}\n{message}");
+    }
 }
 
 #[test]

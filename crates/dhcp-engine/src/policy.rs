@@ -23,9 +23,9 @@ pub struct Policy {
 pub struct Subnet {
     /// The interface that its clients are on. Clients behind a relay are placed by the relay's address instead.
     pub interface: String,
-    /// Our own address in this network: server identifier, TFTP server, host of the URLs.
+    /// Our own address, as these clients reach it: server identifier, TFTP server, host of the URLs.
     pub server: Ipv4Addr,
-    /// The network.
+    /// The network. Without our address in it all its clients are behind a relay.
     pub network: Ipv4Network,
     /// Addresses for clients without a reservation. Ours, the routers' and the reserved ones are left out by themselves.
     pub pools: Vec<AddressRange>,

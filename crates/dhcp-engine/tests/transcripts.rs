@@ -6,7 +6,9 @@ mod common;
 use std::net::Ipv4Addr;
 
 use common::*;
-use dhcp_engine::{Effect, Engine, IgnoreReason, Ingress, Now, Outcome, ServerPort};
+use dhcp_engine::{
+    AddressRange, Effect, Engine, IgnoreReason, Ingress, Ipv4Network, Now, Outcome, Policy, ServerPort, Subnet,
+};
 
 const OTHER_SERVER: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 2);
 const RESERVED: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 150);
@@ -321,6 +323,37 @@ fn through_a_relay() {
         line(&room.hear_from(0, &Packet::new(BOB, DISCOVER).giaddr(relay).with(82, &[19, 0]), odd))
             .ends_with("to 10.77.0.9:4567")
     );
+}
+
+#[test]
+fn a_network_behind_a_relay_is_reached_by_an_address_outside() {
+    let relay = Ipv4Addr::new(10, 78, 0, 254);
+    let first = Ipv4Addr::new(10, 78, 0, 10);
+    let behind = Subnet {
+        network: Ipv4Network::new(relay, 24).unwrap(),
+        pools: vec![AddressRange::new(first, first).unwrap()],
+        routers: vec![relay],
+        ..subnet()
+    };
+    let mut room = Room::new(Policy { subnets: vec![behind, subnet()], ..policy() });
+    // Broadcasts on the interface come from the network that we are in, whatever they wish and whichever is named first.
+    let local = room.hear(0, &Packet::new(BOB, DISCOVER).wishes(first));
+    assert!(policy().subnets[0].network.contains(yiaddr(&local)), "{}", line(&local));
+    let from = Ingress {
+        interface: "lan",
+        source: std::net::SocketAddrV4::new(relay, 67),
+        destination: SERVER,
+        port: ServerPort::Dhcp,
+    };
+    let offer = room.hear_from(0, &pxe(Packet::new(ANN, DISCOVER), 0).giaddr(relay), from);
+    assert_eq!(yiaddr(&offer), first, "{}", line(&offer));
+    assert_eq!(option(reply(&offer), 54).unwrap(), SERVER.octets());
+    assert_eq!(reply(&offer)[20..24], SERVER.octets(), "siaddr");
+    let request = Packet::new(ANN, REQUEST).wishes(first).for_server(SERVER);
+    assert_eq!(yiaddr(&room.hear_from(1, &request.giaddr(relay), from)), first);
+    // It renews past its relay, by unicast.
+    let renewal = Packet::new(ANN, REQUEST).ciaddr(first);
+    assert_eq!(yiaddr(&room.hear_unicast(1800, &renewal, first)), first);
 }
 
 #[test]

@@ -66,7 +66,7 @@ fn mode(mode: config::Mode) -> Option<Mode> {
 }
 
 fn subnet(config: &Config, hosts: &Hosts, subnet: &config::Subnet, mode: Mode) -> Result<Subnet, InvalidNetwork> {
-    let network = Ipv4Network::new(subnet.address.address(), subnet.address.prefix())?;
+    let network = Ipv4Network::new(subnet.network.address(), subnet.network.prefix())?;
     let pools = subnet.pools.iter().map(|range| AddressRange::new(range.first(), range.last()));
     // A host's name goes with it to every subnet, its address stays in its own.
     let host = |host: &config::Host| Host {

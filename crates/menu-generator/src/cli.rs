@@ -78,7 +78,7 @@ fn rendered(config: &Config, snapshot: &Snapshot) -> Rendered {
 }
 
 fn one(config: &Config, host: Option<MacAddr>, loader: Loader, server: Option<Ipv4Addr>) -> Result<String, Failure> {
-    let addresses: Vec<Ipv4Addr> = config.subnets.iter().map(|subnet| subnet.address.address()).collect();
+    let addresses = config.server_addresses();
     let server = match server {
         Some(server) if addresses.contains(&server) => server,
         Some(server) => {
@@ -106,7 +106,7 @@ fn check(config: &Config) -> Result<(), Failure> {
     let mut text = format!(
         "{} menus for {} server addresses, {} hosts with a role and every unknown machine\n",
         rendered.files.len(),
-        config.subnets.len(),
+        config.server_addresses().len(),
         with_role
     );
     for role in &config.roles {

@@ -43,7 +43,10 @@ pub fn render(sources: &Sources<'_>) -> Rendered {
     let mut rendered = Rendered::default();
     for subnet in &sources.config.subnets {
         let address = subnet.address.address();
-        rendered.files.insert(Layout::grub_start(address), grub::start(address).into());
+        // Subnets that relay agents forward from share an address, and with it whatever is said there.
+        if rendered.files.insert(Layout::grub_start(address), grub::start(address).into()).is_some() {
+            continue;
+        }
         for loader in Loader::ALL {
             render_for(sources, subnet, loader, &mut rendered);
         }

@@ -72,7 +72,7 @@ impl Program {
             Some(Verb::Explain(Explain { server, mac, url })) => {
                 let config = load(&self.options)?;
                 let named = url.host().and_then(|host| host.parse().ok());
-                let first = config.subnets.first().map(|subnet| subnet.address.address());
+                let first = config.server_addresses().first().copied();
                 let server = server.or(named).or(first).unwrap_or(Ipv4Addr::LOCALHOST);
                 let question = Question { path: url.path(), server, mac };
                 explain(&Layout::new(&config.state_directory), &question, &mut io::stdout().lock())
@@ -90,7 +90,7 @@ async fn run(config: Config, inherited: Vec<std::net::TcpListener>, process: Pro
     let layout = Layout::new(&config.state_directory);
     let following = layout.clone();
     let publication = spawn_blocking(move || Publication::follow(&following)).await??;
-    let served_at = config.subnets.iter().map(|subnet| subnet.address.address()).collect();
+    let served_at = config.server_addresses();
     let desk = Arc::new(Desk::new(&layout, served_at, config.nar_cache.bulk_clients.into(), publication.names()));
     let addresses = listeners.iter().map(|listener| listener.local_addr().map(|address| address.to_string()));
     let addresses = addresses.collect::<io::Result<Vec<_>>>()?.join(", ");
@@ -111,7 +111,7 @@ fn bind(config: &Config) -> Result<Vec<std::net::TcpListener>, Failure> {
         listen(address.into())
             .map_err(|error| Failure::runtime(format!("binding TCP {address}: {error}{}", cure(error.kind()))))
     };
-    config.subnets.iter().map(|subnet| at(subnet.address.address())).collect()
+    config.server_addresses().into_iter().map(at).collect()
 }
 
 fn listen(address: SocketAddr) -> io::Result<std::net::TcpListener> {

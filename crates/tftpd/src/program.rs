@@ -101,7 +101,7 @@ async fn run(config: Config, inherited: Vec<UdpSocket>, process: Process) -> Res
     let events = EventWriter::new(layout.events("tftpd"));
     let desk = Arc::new(Desk::new(
         Root::new(layout.root()),
-        config.subnets.iter().map(|subnet| subnet.address.address()).collect(),
+        config.server_addresses(),
         clients(&config),
         bounds(&config),
         Box::new(move |name, local| {
@@ -130,7 +130,7 @@ fn bind(config: &Config) -> Result<Vec<UdpSocket>, Failure> {
             Failure::runtime(format!("binding UDP {address}:{}: {error}{cure}", config.tftpd.port))
         })
     };
-    config.subnets.iter().map(|subnet| at(subnet.address.address())).collect()
+    config.server_addresses().into_iter().map(at).collect()
 }
 
 fn cure(kind: io::ErrorKind) -> &'static str {
@@ -144,7 +144,7 @@ fn cure(kind: io::ErrorKind) -> &'static str {
 
 /// The machines of the subnets, and those that the section names.
 fn clients(config: &Config) -> Box<Clients> {
-    let subnets: Vec<_> = config.subnets.iter().map(|subnet| subnet.address).collect();
+    let subnets: Vec<_> = config.subnets.iter().map(|subnet| subnet.network).collect();
     let further = config.tftpd.further_clients.clone();
     Box::new(move |client| {
         subnets.iter().any(|subnet| subnet.contains_host(client)) || further.iter().any(|range| range.contains(client))

@@ -251,9 +251,11 @@ impl Engine {
             let link = request.relay_address(LINK_SELECTION);
             return containing(link.or(request.options.address(OptionCode::SubnetSelection)).unwrap_or(request.giaddr));
         }
-        let local = |address: Ipv4Addr| {
-            subnets.iter().position(|subnet| subnet.interface == from.interface && subnet.network.contains(address))
+        let here = |subnet: &crate::policy::Subnet| {
+            subnet.interface == from.interface && subnet.network.contains(subnet.server)
         };
+        let local =
+            |address: Ipv4Addr| subnets.iter().position(|subnet| here(subnet) && subnet.network.contains(address));
         // Some ROMs leave an old address in the ciaddr of a DISCOVER (dnsmasq rfc2131.c): it says nothing.
         let ciaddr =
             (message_type != Some(MessageType::Discover) && !request.ciaddr.is_unspecified()).then_some(request.ciaddr);
@@ -264,7 +266,6 @@ impl Engine {
                 return anywhere;
             }
         }
-        let here = |subnet: &crate::policy::Subnet| subnet.interface == from.interface;
         let reserved = client.mac.and_then(|mac| {
             let reserves =
                 |subnet: &crate::policy::Subnet| subnet.hosts.get(&mac).is_some_and(|host| host.address.is_some());
