@@ -62,7 +62,10 @@ pub fn run(cli: Cli) -> Result<(), Failure> {
     let config = config::load(&cli.options.config).map_err(Failure::configuration)?;
     let layout = Layout::new(&config.state_directory);
     match cli.verb.unwrap_or(Verb::Run) {
-        Verb::Run => service::run(&cli.options, |process| start(config, layout, cli.options.config.clone(), process)),
+        Verb::Run => {
+            let file = cli.options.config.clone();
+            service::run_in_one_thread(&cli.options, |process| start(config, layout, file, process))
+        }
         Verb::Check => check(&config, &layout),
         Verb::PrintConfig => print(&config.to_toml()),
         Verb::Leases { json } => print(&leases::list(&layout, json, service::unix_millis() / 1000)?),
@@ -160,7 +163,8 @@ async fn start(config: Config, layout: Layout, file: PathBuf, process: Process) 
                     inputs.snapshot = Arc::clone(&changed.borrow_and_update());
                     inputs.look_again()
                 }
-                Ok(()) = reloads.changed() => inputs.reload_hosts(),
+                // Both: who has just installed loaders need not wait to see them.
+                Ok(()) = reloads.changed() => inputs.reload_hosts() | inputs.look_again(),
                 _ = look.tick() => inputs.look_again(),
             };
             if fresh {

@@ -146,9 +146,7 @@ fn run(shared: &Shared, mut store: LeaseStore, events: &EventWriter, reports: &U
         }
         if !group.is_empty() {
             match store.append(group.iter().flat_map(|promise| &promise.leases)) {
-                Ok(()) => {
-                    report(Report::Saved(group.into_iter().flat_map(|promise| promise.deliver(events)).collect()))
-                }
+                Ok(()) => report(Report::Saved(deliver(group, events))),
                 Err(error) => report(Report::Failed(error)),
             }
         }
@@ -158,14 +156,17 @@ fn run(shared: &Shared, mut store: LeaseStore, events: &EventWriter, reports: &U
     }
 }
 
-impl Promise {
-    /// Sends the reply, and returns what was promised.
-    fn deliver(self, events: &EventWriter) -> Vec<Lease> {
-        if self.reply.is_none_or(|reply| reply.send()) {
-            events.write(&self.event);
+/// Sends the replies, and returns what was promised.
+fn deliver(group: Vec<Promise>, events: &EventWriter) -> Vec<Lease> {
+    let (mut leases, mut told) = (Vec::with_capacity(group.len()), Vec::with_capacity(group.len()));
+    for promise in group {
+        if promise.reply.is_none_or(|reply| reply.send()) {
+            told.push(promise.event);
         }
-        self.leases
+        leases.extend(promise.leases);
     }
+    events.write_all(&told);
+    leases
 }
 
 impl Reply {

@@ -47,7 +47,10 @@ impl Inbox {
         Self { queues: Mutex::new(Queues::new()), filled: Notify::new(), dropped: AtomicU64::new(0) }
     }
 
-    pub(crate) fn push(&self, requests: impl IntoIterator<Item = Request>) {
+    pub(crate) fn push(&self, requests: impl ExactSizeIterator<Item = Request>) {
+        if requests.len() == 0 {
+            return;
+        }
         // The lock is held only here and below, where nothing can panic.
         let mut queues = self.queues.lock().unwrap_or_else(PoisonError::into_inner);
         for request in requests {
@@ -76,6 +79,11 @@ impl Inbox {
     /// Makes the next [`Inbox::filled`] resolve at once: its taker left something behind.
     pub(crate) fn wake(&self) {
         self.filled.notify_one();
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        let queues = self.queues.lock().unwrap_or_else(PoisonError::into_inner);
+        queues.new.is_empty() && queues.begun.is_empty()
     }
 
     /// How many requests were dropped since this was asked last.

@@ -47,7 +47,7 @@ pub(crate) struct Received {
 const LONGEST: usize = 4096;
 
 /// Datagrams that are taken before others have their turn.
-const BATCH: usize = 64;
+const BATCH: usize = 256;
 
 /// A room that is switched on at once must fit while a disk takes its time. The kernel grants what `net.core.rmem_max` allows.
 const RECEIVE_BUFFER: usize = 4 * 1024 * 1024;
@@ -95,17 +95,12 @@ impl Port {
         Ok(self.udp.try_clone()?.into())
     }
 
-    /// Takes the datagrams that wait, at most [`BATCH`] of them, or says that it would block.
-    pub(crate) fn receive(&self) -> io::Result<Vec<Received>> {
-        let mut batch = vec![self.receive_one()?];
-        while batch.len() < BATCH {
-            match self.receive_one() {
-                Ok(received) => batch.push(received),
-                // Whatever it is, what came before it is answered first.
-                Err(_) => break,
-            }
+    /// Takes datagrams that wait into `batch`: at most [`BATCH`] of them, or all and then says that it would block.
+    pub(crate) fn receive(&self, batch: &mut Vec<Received>) -> io::Result<()> {
+        for _ in 0..BATCH {
+            batch.push(self.receive_one()?);
         }
-        Ok(batch)
+        Ok(())
     }
 
     fn receive_one(&self) -> io::Result<Received> {

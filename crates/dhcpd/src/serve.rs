@@ -40,8 +40,8 @@ pub struct Site {
 /// How often clocks are compared, a failing store is tried again and counts are looked at.
 const TICK: Duration = Duration::from_secs(2);
 
-/// Requests decided before reports and signals are looked at again.
-const TURN: usize = 64;
+/// Requests decided before sockets, reports and signals are looked at again: few, for the kernel holds only some hundred datagrams.
+const TURN: usize = 32;
 
 /// Counts are logged this often, in ticks.
 const SUMMARY: u64 = 30;
@@ -69,6 +69,7 @@ pub async fn serve(site: Site, ports: Vec<Port>, shutdown: impl Future<Output = 
         committer,
         prober: site.prober,
         events: site.events,
+        untold: Vec::new(),
         failing: false,
         counts: BTreeMap::new(),
     };
@@ -101,6 +102,11 @@ pub async fn serve(site: Site, ports: Vec<Port>, shutdown: impl Future<Output = 
                 }
             }
         }
+        server.tell();
+        if !inbox.is_empty() {
+            // For the sockets, which are read on this thread too.
+            tokio::task::yield_now().await;
+        }
     }
 }
 
@@ -121,14 +127,15 @@ async fn next(answers: Option<&mut mpsc::Receiver<Heard>>) -> Option<Heard> {
 
 /// Reads an interface's socket until it fails for good.
 async fn receive(port: Arc<Port>, socket: UdpSocket, inbox: Arc<Inbox>) -> Result<(), Failure> {
+    let mut batch = Vec::new();
     loop {
         socket.readable().await?;
-        match socket.try_io(Interest::READABLE, || port.receive()) {
-            Ok(batch) => {
-                let arrived = Instant::now();
-                let request = |received| inbox::Request { port: Arc::clone(&port), received, arrived };
-                inbox.push(batch.into_iter().map(request));
-            }
+        let received = socket.try_io(Interest::READABLE, || port.receive(&mut batch));
+        let arrived = Instant::now();
+        inbox.push(batch.drain(..).map(|received| inbox::Request { port: Arc::clone(&port), received, arrived }));
+        match received {
+            // There may be more; what has come is decided in between.
+            Ok(()) => tokio::task::yield_now().await,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             // The interface goes down and up again (a cable, a bridge without ports): nothing to end for. An ICMP error that a
             // client provokes does not reach an unconnected socket.
@@ -164,6 +171,8 @@ struct Server {
     committer: Committer,
     prober: Option<Prober>,
     events: Arc<EventWriter>,
+    /// What is to be written there: after the replies, and all that a turn brought at once.
+    untold: Vec<Event>,
     failing: bool,
     /// What was not answered, by reason; anyone on the LAN can make these happen, so they are counted and not logged.
     counts: BTreeMap<&'static str, u64>,
@@ -239,7 +248,7 @@ impl Server {
         if !leases.is_empty() {
             self.committer.promise(Promise { leases, reply, event });
         } else if silent || reply.is_some_and(|reply| reply.send()) {
-            self.events.write(&event);
+            self.untold.push(event);
         }
     }
 
@@ -276,6 +285,11 @@ impl Server {
                 }
             }
         }
+    }
+
+    fn tell(&mut self) {
+        self.events.write_all(&self.untold);
+        self.untold.clear();
     }
 
     fn tick(&mut self) {

@@ -35,14 +35,28 @@ impl EventWriter {
 
     /// Appends one event.
     pub fn write(&self, event: &impl Serialize) {
-        let mut line = match serde_json::to_vec(event) {
-            Ok(line) => line,
-            Err(error) => return warn!(%error, "an event has no JSON form"),
-        };
-        line.push(b'\n');
+        self.write_all([event]);
+    }
+
+    /// Appends events, by one write for all of them: each costs a trip to the file system otherwise.
+    pub fn write_all<'a, E: Serialize + 'a>(&self, events: impl IntoIterator<Item = &'a E>) {
+        let mut lines = Vec::new();
+        for event in events {
+            let before = lines.len();
+            match serde_json::to_writer(&mut lines, event) {
+                Ok(()) => lines.push(b'\n'),
+                Err(error) => {
+                    lines.truncate(before);
+                    warn!(%error, "an event has no JSON form");
+                }
+            }
+        }
+        if lines.is_empty() {
+            return;
+        }
         // A thread that panicked while it held the lock left at worst a file to be opened again.
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        match state.append(&self.directory, &line) {
+        match state.append(&self.directory, &lines) {
             Ok(()) => state.failing = false,
             Err(error) => {
                 state.file = None;
@@ -55,8 +69,8 @@ impl EventWriter {
 }
 
 impl State {
-    fn append(&mut self, directory: &Path, line: &[u8]) -> io::Result<()> {
-        let full = |(_, size): &(File, u64)| *size + line.len() as u64 > FILE_MAX;
+    fn append(&mut self, directory: &Path, lines: &[u8]) -> io::Result<()> {
+        let full = |(_, size): &(File, u64)| *size + lines.len() as u64 > FILE_MAX;
         if self.file.as_ref().is_some_and(full) {
             self.file = None;
             rotate(directory)?;
@@ -65,14 +79,14 @@ impl State {
             Some(open) => open,
             None => self.file.insert(open(directory)?),
         };
-        // One write a line: a reader never sees half of one between two others.
-        if let Err(error) = file.write_all(line) {
+        // One write: a reader never sees half of a line between two others.
+        if let Err(error) = file.write_all(lines) {
             // A disk that fills up takes the beginning of a line: without cutting it off, the next one would be spoiled too. If that
             // fails as well, the file is opened anew before the next line.
             let _ = file.set_len(*size);
             return Err(error);
         }
-        *size += line.len() as u64;
+        *size += lines.len() as u64;
         Ok(())
     }
 }
@@ -105,10 +119,12 @@ mod tests {
     #[test]
     fn lines_are_appended_to_what_is_there() {
         let directory = tempfile::tempdir().unwrap();
-        for _ in 0..2 {
-            EventWriter::new(directory.path().join("dhcpd")).write(&"hello");
-        }
-        assert_eq!(fs::read_to_string(directory.path().join("dhcpd/events.jsonl")).unwrap(), "\"hello\"\n\"hello\"\n");
+        let nothing: [&str; 0] = [];
+        EventWriter::new(directory.path().join("dhcpd")).write(&"hello");
+        EventWriter::new(directory.path().join("dhcpd")).write_all(&nothing);
+        EventWriter::new(directory.path().join("dhcpd")).write_all(&["hello", "world"]);
+        let written = fs::read_to_string(directory.path().join("dhcpd/events.jsonl")).unwrap();
+        assert_eq!(written, "\"hello\"\n\"hello\"\n\"world\"\n");
     }
 
     #[test]

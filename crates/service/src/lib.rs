@@ -21,7 +21,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 pub use events::EventWriter;
 pub use failure::Failure;
 pub use logging::LogFormat;
-pub use process::{Process, run};
+pub use process::{Process, run, run_in_one_thread};
 
 /// The options that every service has.
 #[derive(Debug, Clone, clap::Args)]
