@@ -13,6 +13,7 @@ mod publish;
 mod serve;
 mod storm;
 mod tftp;
+mod unpacked;
 mod update;
 mod web;
 

@@ -29,6 +29,10 @@ const SEEDS: u32 = 9;
 const SHAPES: [(u16, u16); 4] = [(512, 1), (1468, 1), (1468, 4), (1468, 16)];
 /// Clients at once, and the bytes that each fetches: enough for about a second.
 const CROWDS: [(u32, usize); 3] = [(1, 16 << 20), (100, 320 << 10), (1000, 32 << 10)];
+/// What many clients or a slow server may take for their downloads.
+const PATIENCE: Duration = Duration::from_secs(20);
+/// The same over a line that loses packets: who waits five seconds for each of them takes a minute.
+const LONG_PATIENCE: Duration = Duration::from_secs(90);
 /// What a client fetches over a line that loses packets. Waiting is what takes the time there.
 const LOSSY: usize = 1 << 20;
 
@@ -40,15 +44,15 @@ pub(super) fn run(workspace: &Workspace) -> Result<Vec<Row>> {
     let mut rows = Vec::new();
     for (clients, length) in CROWDS {
         for (block, window) in SHAPES {
-            rows.push(bench.rate(clients, length, block, window)?);
+            rows.extend(bench.rate(clients, length, block, window)?);
         }
     }
     let peak = bench.servers[0].peak_memory()?;
     rows.push(Row::ours("tftpd's memory at its peak, 1000 transfers", "MB", peak, Some(30.0)));
     for (block, window) in [(1468, 1), (1468, 16)] {
-        rows.push(bench.loss(block, window)?);
+        rows.extend(bench.loss(block, window)?);
     }
-    rows.push(bench.atftp()?);
+    rows.extend(bench.atftp()?);
     Ok(rows)
 }
 
@@ -88,7 +92,7 @@ impl<'a> Bench<'a> {
     }
 
     /// MB/s of all clients together.
-    fn rate(&self, clients: u32, length: usize, block: u16, window: u16) -> Result<Row> {
+    fn rate(&self, clients: u32, length: usize, block: u16, window: u16) -> Result<Vec<Row>> {
         let crowd = if clients == 1 { "1 client".to_owned() } else { format!("{clients} clients") };
         let goal = match (window, clients) {
             (16, _) => 1.5,
@@ -103,17 +107,17 @@ impl<'a> Bench<'a> {
     }
 
     /// MB/s of the median of clients that lose a packet of a hundred in each direction.
-    fn loss(&self, block: u16, window: u16) -> Result<Row> {
+    fn loss(&self, block: u16, window: u16) -> Result<Vec<Row>> {
         let measure = format!("1 client, 1 % loss, blksize {block}, windowsize {window}");
         self.row(measure, 1.0, 1, |server| {
             // Side by side, which costs nothing: they wait nearly all the time.
-            let load = Load { loss: 1.0, ..self.load(server, SEEDS, LOSSY, block, window)? };
+            let load = Load { loss: 1.0, patience: LONG_PATIENCE, ..self.load(server, SEEDS, LOSSY, block, window)? };
             Ok(LOSSY as f64 / 1e6 / median(self.fetch(&load)?))
         })
     }
 
     /// A client that others wrote, so that the figures don't rest on ours alone.
-    fn atftp(&self) -> Result<Row> {
+    fn atftp(&self) -> Result<Vec<Row>> {
         let (_, length) = CROWDS[0];
         self.row("atftp, blksize 1468, windowsize 16".to_owned(), 1.0, ROUNDS, |server| {
             let mut atftp = self.lab.namespace().command("atftp");
@@ -125,35 +129,42 @@ impl<'a> Bench<'a> {
         })
     }
 
-    /// Asks the servers in turn, `rounds` times, and sets ours beside the best of the others.
-    fn row(&self, measure: String, goal: f64, rounds: usize, sample: impl Fn(&Server) -> Result<f64>) -> Result<Row> {
-        let mut samples = vec![Vec::new(); self.servers.len()];
+    /// Asks the servers in turn, `rounds` times, and sets ours beside the best of the others. One that breaks down is not asked
+    /// again, and gets a row that says so: it has served nothing.
+    fn row(
+        &self,
+        measure: String,
+        goal: f64,
+        rounds: usize,
+        sample: impl Fn(&Server) -> Result<f64>,
+    ) -> Result<Vec<Row>> {
+        let mut samples = vec![Some(Vec::new()); self.servers.len()];
         for _ in 0..rounds {
             for (server, samples) in self.servers.iter().zip(&mut samples) {
-                samples.push(self.sample(server, &measure, &sample)?);
+                let Some(so_far) = samples else { continue };
+                match sample(server) {
+                    Ok(rate) => so_far.push(rate),
+                    Err(error @ (Error::Wrong(_) | Error::Command { .. })) => {
+                        self.lab.log().note("lab", format!("{measure}: {} failed: {error}", server.name));
+                        *samples = None;
+                    }
+                    Err(error) => return Err(error),
+                }
             }
         }
-        let medians: Vec<f64> = samples.into_iter().map(median).collect();
-        let all: Vec<_> =
-            self.servers.iter().zip(&medians).map(|(server, rate)| format!("{} {rate:.1}", server.name)).collect();
-        self.lab.log().note("lab", format!("{measure}: {} MB/s", all.join(", ")));
-        let others = self.servers.iter().zip(&medians).skip(1);
-        let best = others.max_by(|a, b| a.1.total_cmp(b.1));
-        let (server, &value) = best.ok_or_else(|| Error::Wrong("there is no other server".into()))?;
-        let peer = Peer { value, name: server.name.to_owned(), version: server.version.clone() };
-        Ok(Row::beside(measure, "MB/s", medians[0], peer, Some(goal)))
-    }
-
-    /// A peer that breaks down under a load is no reason to stop: it has served nothing.
-    fn sample(&self, server: &Server, measure: &str, sample: impl Fn(&Server) -> Result<f64>) -> Result<f64> {
-        match sample(server) {
-            Err(Error::Wrong(why)) if server.address != self.servers[0].address => {
-                self.lab.log().note("lab", format!("{measure}: {} failed: {why}", server.name));
-                Ok(0.0)
-            }
-            Err(error) => Err(Error::Wrong(format!("{measure}: {}: {error}", server.name))),
-            measured => measured,
+        let rates: Vec<Option<f64>> = samples.into_iter().map(|samples| samples.map(median)).collect();
+        let all = self.servers.iter().zip(&rates).map(|(server, rate)| format!("{} {rate:.1?}", server.name));
+        self.lab.log().note("lab", format!("{measure}, MB/s: {}", all.collect::<Vec<_>>().join(", ")));
+        let ours = rates[0].unwrap_or_default();
+        let others = || self.servers.iter().zip(&rates).skip(1);
+        let best = others().filter_map(|(server, rate)| Some((server, (*rate)?))).max_by(|a, b| a.1.total_cmp(&b.1));
+        let mut rows = Vec::new();
+        rows.extend(best.map(|(server, rate)| Row::beside(&measure, "MB/s", ours, server.peer(rate), Some(goal))));
+        for (server, _) in others().filter(|(_, rate)| rate.is_none()) {
+            let peer = Peer { name: format!("{} failed,", server.name), ..server.peer(0.0) };
+            rows.push(Row { peer: Some(peer), ..Row::ours(&measure, "MB/s", ours, None) });
         }
+        Ok(rows)
     }
 
     fn load(&self, server: &Server, clients: u32, length: usize, block: u16, window: u16) -> Result<Load> {
@@ -165,6 +176,7 @@ impl<'a> Bench<'a> {
             wishes: Wishes { block_size: Some(block), window: (window > 1).then_some(window), timeout: None },
             clients,
             loss: 0.0,
+            patience: PATIENCE,
         })
     }
 

@@ -1,17 +1,17 @@
 //! The servers that are measured: ours as it is installed, the others with the same pool and as little else as they can do with.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use super::perfdhcp::libraries;
+use crate::bench::unpacked;
 use crate::log::Awaited;
 use crate::namespace::{BRIDGE, PREFIX_LENGTH, SERVER};
-use crate::process::{Process, run};
+use crate::process::Process;
 use crate::{Error, Lab, Result, Workspace};
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Server {
     Ours,
     /// Appends a line for each lease and never syncs.
@@ -44,30 +44,26 @@ impl Server {
         !matches!(self, Self::Kea)
     }
 
-    /// The first step of the ladder that is worth trying.
+    /// Exchanges a second that it is asked for first.
     pub(super) const fn begins_at(self) -> u32 {
         match self {
-            Self::Ours => 4000,
-            Self::Kea => 2000,
-            Self::Dnsmasq | Self::Isc | Self::IscDelayed => 250,
+            Self::Ours => 8500,
+            Self::Kea => 4000,
+            Self::Dnsmasq | Self::Isc => 250,
+            Self::IscDelayed => 500,
         }
     }
 
     pub(super) fn version(self, workspace: &Workspace) -> Result<String> {
         let (program, argument) = match self {
             Self::Ours => (workspace.program("rookery-dhcpd")?, "--version"),
-            Self::Kea => (unpacked(workspace, "kea-dhcp4")?, "-v"),
+            Self::Kea => (unpacked::server(workspace, "kea-dhcp4-server", "kea-dhcp4")?, "-v"),
             Self::Dnsmasq => ("dnsmasq".into(), "--version"),
-            Self::Isc | Self::IscDelayed => (unpacked(workspace, "dhcpd")?, "--version"),
+            Self::Isc | Self::IscDelayed => (unpacked::server(workspace, "isc-dhcp-server", "dhcpd")?, "--version"),
         };
-        let mut command = Command::new("sh");
-        // ISC's answers on standard error.
-        command.args(["-c", "exec \"$0\" \"$1\" 2>&1"]).arg(program).arg(argument);
-        libraries(&mut command, workspace);
-        let said = run(&mut command)?;
-        let mut words = said.split([' ', '-', ',', '\n']);
-        let number = words.find(|word| word.starts_with(|first: char| first.is_ascii_digit()));
-        Ok(number.unwrap_or_default().to_owned())
+        let mut command = Command::new(program);
+        unpacked::kea_libraries(&mut command, workspace);
+        unpacked::version(command.arg(argument))
     }
 
     /// Starts it with its store in this directory and returns when it serves.
@@ -85,16 +81,6 @@ impl Server {
         let awaited = Awaited { what: "a server", source: self.name(), since, within, fatal: &["rror:", "annot"] };
         lab.log().wait(&awaited, |text| text.contains(ready))?;
         Ok(process)
-    }
-}
-
-/// A program that `integration/setup` has unpacked: installed, it would serve this machine's network.
-pub(super) fn unpacked(workspace: &Workspace, name: &str) -> Result<PathBuf> {
-    let path = workspace.target().join("lab/peers/usr/sbin").join(name);
-    if path.is_file() {
-        Ok(path)
-    } else {
-        Err(Error::Usage(format!("{} is missing: run integration/setup", path.display())))
     }
 }
 
@@ -133,9 +119,9 @@ fn kea(lab: &Lab, workspace: &Workspace, store: &Path) -> Result<Start> {
         leases = store.join("kea-leases4.csv").display(),
     );
     write(&file, &text)?;
-    let mut command = lab.namespace().command(unpacked(workspace, "kea-dhcp4")?);
+    let mut command = lab.namespace().command(unpacked::server(workspace, "kea-dhcp4-server", "kea-dhcp4")?);
     command.arg("-c").arg(file).env("KEA_LOCKFILE_DIR", store).env("KEA_PIDFILE_DIR", store);
-    libraries(&mut command, workspace);
+    unpacked::kea_libraries(&mut command, workspace);
     Ok((command, "DHCP4_STARTED"))
 }
 
@@ -158,7 +144,7 @@ fn isc(lab: &Lab, workspace: &Workspace, store: &Path, more: &str) -> Result<Sta
     );
     write(&file, &text)?;
     write(&leases, "")?;
-    let mut command = lab.namespace().command(unpacked(workspace, "dhcpd")?);
+    let mut command = lab.namespace().command(unpacked::server(workspace, "isc-dhcp-server", "dhcpd")?);
     command.args(["-4", "-f", "--no-pid", "-user", "root", "-group", "root", "-cf"]).arg(file).arg("-lf").arg(leases);
     command.arg(BRIDGE);
     Ok((command, "Server starting service"))

@@ -25,6 +25,8 @@ pub(super) struct Load {
     pub(super) clients: u32,
     /// Percent of the packets that are lost, in each direction; client `n` throws the dice of seed `n`.
     pub(super) loss: f64,
+    /// When to stop: a server that is not done by then has failed.
+    pub(super) patience: Duration,
 }
 
 /// One client and its download.
@@ -74,6 +76,12 @@ impl Load {
                 interrupt::check()?;
                 clients[..started].iter_mut().try_for_each(|client| client.wake(clock))?;
                 running = clients.iter().filter(|client| client.seconds.is_none()).count();
+                if clock.elapsed() > self.patience {
+                    let (all, seconds) = (self.clients, self.patience.as_secs());
+                    return Err(Error::Wrong(format!(
+                        "{running} of {all} clients were still waiting after {seconds} s"
+                    )));
+                }
             }
         }
         clients.iter().map(|client| client.result(self.length)).collect()

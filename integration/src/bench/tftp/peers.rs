@@ -5,8 +5,9 @@ use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use crate::bench::{Peer, unpacked};
 use crate::namespace::SERVER;
-use crate::process::{Process, run};
+use crate::process::Process;
 use crate::servers::Site;
 use crate::{Error, Lab, Result, Workspace};
 
@@ -29,7 +30,7 @@ impl Server {
 
     /// tftp-hpa: a process for each transfer.
     pub(super) fn hpa(lab: &Lab, workspace: &Workspace, root: &Path) -> Result<Self> {
-        let (program, address) = (unpacked(workspace, "tftpd-hpa", "in.tftpd")?, Ipv4Addr::new(10, 77, 0, 2));
+        let (program, address) = (unpacked::server(workspace, "tftpd-hpa", "in.tftpd")?, Ipv4Addr::new(10, 77, 0, 2));
         let mut command = lab.namespace().command(&program);
         command.args(["-L", "--secure", "--address", &format!("{address}:69")]).arg(root);
         Self::start(lab, "tftpd-hpa", address, &program, command)
@@ -37,7 +38,7 @@ impl Server {
 
     /// atftpd: a thread for each transfer.
     pub(super) fn atftpd(lab: &Lab, workspace: &Workspace, root: &Path) -> Result<Self> {
-        let (program, address) = (unpacked(workspace, "atftpd", "atftpd")?, Ipv4Addr::new(10, 77, 0, 3));
+        let (program, address) = (unpacked::server(workspace, "atftpd", "atftpd")?, Ipv4Addr::new(10, 77, 0, 3));
         let mut command = lab.namespace().command(&program);
         command.args(["--daemon", "--no-fork", "--no-multicast", "--maxthread", "2000", "--verbose=3"]);
         command.args(["--user", "root", "--group", "root", "--bind-address", &address.to_string()]).arg(root);
@@ -54,6 +55,11 @@ impl Server {
         Self::start(lab, "dnsmasq", address, &program, command)
     }
 
+    /// For a row.
+    pub(super) fn peer(&self, value: f64) -> Peer {
+        Peer { value, name: self.name.to_owned(), version: self.version.clone() }
+    }
+
     /// The most memory that it has held at once, in MB.
     pub(super) fn peak_memory(&self) -> Result<f64> {
         let path = format!("/proc/{}/status", self.process.id());
@@ -65,26 +71,8 @@ impl Server {
     }
 
     fn start(lab: &Lab, name: &'static str, address: Ipv4Addr, program: &Path, mut command: Command) -> Result<Self> {
-        let version = version(program)?;
+        let version = unpacked::version(Command::new(program).arg("--version"))?;
         let process = Process::start(lab.log(), name, &mut command)?;
         Ok(Self { name, version, address, process })
     }
-}
-
-/// A program that `integration/setup` has unpacked: installed, it would serve this machine's network.
-fn unpacked(workspace: &Workspace, package: &str, program: &str) -> Result<PathBuf> {
-    let path = workspace.target().join("lab/peers").join(package).join("usr/sbin").join(program);
-    if path.is_file() {
-        Ok(path)
-    } else {
-        Err(Error::Usage(format!("{} is missing: run integration/setup", path.display())))
-    }
-}
-
-/// The first number in what the program says of itself.
-fn version(program: &Path) -> Result<String> {
-    let said = run(Command::new(program).arg("--version"))?;
-    let mut words = said.split([' ', '-', ',', '\n']);
-    let number = words.find(|word| word.starts_with(|first: char| first.is_ascii_digit()));
-    number.map(str::to_owned).ok_or_else(|| Error::Wrong(format!("{} tells no version: {said}", program.display())))
 }
