@@ -14,7 +14,7 @@ use crate::{Error, Result, interrupt};
 /// Fields are dropped in this order: programs before the namespace and the directory that they use.
 #[derive(Debug)]
 pub struct Lab {
-    router: Option<Process>,
+    advertiser: Option<Process>,
     namespace: Namespace,
     scratch: tempfile::TempDir,
     log: Log,
@@ -30,8 +30,8 @@ impl Lab {
             .tempdir_in(scratch_root())
             .map_err(Error::io("creating a scratch directory"))?;
         let namespace = Namespace::create(taps)?;
-        let mut lab = Self { router: None, namespace, scratch, log };
-        lab.router = Some(lab.start_router()?);
+        let mut lab = Self { advertiser: None, namespace, scratch, log };
+        lab.advertiser = Some(lab.advertise(&lab.namespace, BRIDGE, "fd77::")?);
         Ok(lab)
     }
 
@@ -90,22 +90,23 @@ impl Lab {
         }
     }
 
-    /// IPv6 router advertisements: without any, every iPXE solicits for 13 s before its first TFTP packet.
-    fn start_router(&self) -> Result<Process> {
-        let mut dnsmasq = self.namespace.command("dnsmasq");
+    /// IPv6 router advertisements on a card that has an address with this prefix: without any, every iPXE solicits for 13 s
+    /// before its first TFTP packet.
+    pub fn advertise(&self, namespace: &Namespace, card: &str, prefix: &str) -> Result<Process> {
+        let mut dnsmasq = namespace.command("dnsmasq");
         dnsmasq.args(["--no-daemon", "--conf-file=/dev/null", "--user=root", "--port=0", "--bind-interfaces"]);
-        dnsmasq.arg(format!("--interface={BRIDGE}"));
-        dnsmasq.args(["--enable-ra", "--dhcp-range=fd77::,ra-only"]);
+        dnsmasq.arg(format!("--interface={card}"));
+        dnsmasq.args(["--enable-ra", &format!("--dhcp-range={prefix},ra-only")]);
+        self.start_server("router", &mut dnsmasq, "router advertisement")
+    }
+
+    /// Starts a server of others and waits until it has said that it is there.
+    pub fn start_server(&self, name: &str, command: &mut Command, ready: &str) -> Result<Process> {
         let since = self.log.place();
-        let process = Process::start(&self.log, "router", &mut dnsmasq)?;
-        let awaited = Awaited {
-            what: "the router advertiser",
-            source: "router",
-            since,
-            within: Duration::from_secs(30),
-            fatal: &["failed"],
-        };
-        self.log.wait(&awaited, |text| text.contains("router advertisement"))?;
+        let process = Process::start(&self.log, name, command)?;
+        let within = Duration::from_secs(30);
+        let awaited = Awaited { what: ready, source: name, since, within, fatal: &["failed"] };
+        self.log.wait(&awaited, |text| text.contains(ready))?;
         Ok(process)
     }
 }

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::Write as _;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread::{self, JoinHandle};
@@ -45,24 +45,61 @@ impl Namespace {
         Ok(namespace)
     }
 
-    /// Makes another namespace, and a cable from its only card, `eth0`, to this one's bridge. The card has this address, and
-    /// none if that is unspecified.
+    /// Makes another namespace, and a cable from its only card, `eth0`, to the bridge `br0`. The card has this address, and none if
+    /// that is unspecified.
     pub fn beside(&self, address: Ipv4Addr) -> Result<Self> {
-        static CABLES: AtomicU32 = AtomicU32::new(0);
-        let number = CABLES.fetch_add(1, Ordering::Relaxed);
-        let name = format!("{}c{number}", prefix());
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let name = format!("{}c{}", prefix(), NEXT.fetch_add(1, Ordering::Relaxed));
         run(Command::new("ip").args(["netns", "add", &name]))?;
         let other = Self { name }; // from here on dropped, also on an error below
-        let cable = format!("cable{number}");
-        self.batch(&format!(
-            "link add name {cable} type veth peer name eth0 netns {}\nlink set {cable} master {BRIDGE} up\n",
-            other.name
-        ))?;
-        other.batch("link set lo up\nlink set eth0 up\n")?;
+        other.batch("link set lo up\n")?;
+        self.connect(&other, "eth0", BRIDGE)?;
         if !address.is_unspecified() {
-            other.batch(&format!("addr add {address}/{PREFIX_LENGTH} dev eth0\n"))?;
+            other.give("eth0", address)?;
         }
         Ok(other)
+    }
+
+    /// Lays a cable from a new card of another namespace to a bridge of this one.
+    pub fn connect(&self, other: &Self, card: &str, bridge: &str) -> Result<()> {
+        static CABLES: AtomicU32 = AtomicU32::new(0);
+        let cable = format!("cable{}", CABLES.fetch_add(1, Ordering::Relaxed));
+        self.batch(&format!(
+            "link add name {cable} type veth peer name {card} netns {}\nlink set {cable} master {bridge} up\n",
+            other.name
+        ))?;
+        other.batch(&format!("link set {card} up\n"))
+    }
+
+    /// Adds a bridge, a switch of its own: nothing passes between it and the others.
+    pub fn add_bridge(&self, bridge: &str) -> Result<()> {
+        self.batch(&format!("{}link set {bridge} up\n", new_bridge(bridge)))
+    }
+
+    /// Moves a tap to another bridge.
+    pub fn plug(&self, tap: &str, bridge: &str) -> Result<()> {
+        self.batch(&format!("link set {tap} master {bridge}\n"))
+    }
+
+    /// Gives a card or bridge a further address, in a network with a prefix of [`PREFIX_LENGTH`]. An IPv6 address has one of 64.
+    pub fn give(&self, card: &str, address: impl Into<IpAddr>) -> Result<()> {
+        self.batch(&match address.into() {
+            IpAddr::V4(address) => format!("addr add {address}/{PREFIX_LENGTH} dev {card}\n"),
+            IpAddr::V6(address) => format!("addr add {address}/64 dev {card} nodad\n"),
+        })
+    }
+
+    /// Reaches the network that an address is in by way of a router.
+    pub fn route(&self, within: Ipv4Addr, router: Ipv4Addr) -> Result<()> {
+        let network = Ipv4Addr::from_bits(within.to_bits() & (u32::MAX << (32 - PREFIX_LENGTH)));
+        self.batch(&format!("route add {network}/{PREFIX_LENGTH} via {router}\n"))
+    }
+
+    /// Lets packets pass from one card to another: makes the namespace a router.
+    pub fn forward(&self) -> Result<()> {
+        const SWITCH: &str = "/proc/sys/net/ipv4/ip_forward";
+        // The file is of the namespace of the thread that opens it.
+        self.run(|| std::fs::write(SWITCH, "1").map_err(Error::io(format!("writing {SWITCH}"))))
     }
 
     /// The name for `ip netns exec`.
@@ -141,18 +178,23 @@ pub(crate) fn orphaned(name: &str) -> bool {
     owner.is_some_and(|pid| kill(Pid::from_raw(pid), None).is_err())
 }
 
-/// Without spanning tree and forward delay a port forwards at once; with them the first DISCOVERs would be lost. `nodad`:
-/// the IPv6 address, source of the router advertisements that iPXE waits for, is there without a second of doubt.
+/// `nodad`: the IPv6 address, source of the router advertisements that iPXE waits for, is there without a second of doubt.
 fn devices(taps: usize) -> String {
     let mut script = format!(
         "link set lo up\n\
-         link add {BRIDGE} type bridge stp_state 0 forward_delay 0\n\
+         {}\
          addr add {SERVER}/{PREFIX_LENGTH} dev {BRIDGE}\n\
          addr add fd77::1/64 dev {BRIDGE} nodad\n\
-         link set {BRIDGE} up\n"
+         link set {BRIDGE} up\n",
+        new_bridge(BRIDGE)
     );
     for tap in 0..taps {
         script += &format!("tuntap add dev tap{tap} mode tap\nlink set tap{tap} master {BRIDGE} up\n");
     }
     script
+}
+
+/// Without spanning tree and forward delay a port forwards at once; with them the first DISCOVERs would be lost.
+fn new_bridge(bridge: &str) -> String {
+    format!("link add {bridge} type bridge stp_state 0 forward_delay 0\n")
 }

@@ -101,7 +101,8 @@ impl Client {
         matches!(self.firmware, Firmware::Ipxe | Firmware::PlainPxe)
     }
 
-    fn tap(&self) -> String {
+    /// The place in the lab that its cable ends in.
+    pub fn tap(&self) -> String {
         format!("tap{}", self.number)
     }
 }

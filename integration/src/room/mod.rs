@@ -54,6 +54,11 @@ impl Room {
     /// Makes a site with loaders and these hosts, which signs with a key and publishes from a store. Nothing is published yet.
     pub fn open(workspace: &Workspace, lab: Lab, secret_key: &Path, store: PathBuf, hosts: &[Host]) -> Result<Self> {
         let site = Site::create(&lab.scratch().join("site"), hosts)?;
+        Self::of(workspace, lab, site, secret_key, store)
+    }
+
+    /// As [`Room::open`], for a site that is written already.
+    pub fn of(workspace: &Workspace, lab: Lab, site: Site, secret_key: &Path, store: PathBuf) -> Result<Self> {
         let key = site.secret_key();
         fs::copy(secret_key, &key).map_err(Error::io(format!("copying a key to {}", key.display())))?;
         let admin = Admin::new(workspace, site.config(), store, lab.log().clone())?;

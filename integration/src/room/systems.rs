@@ -4,7 +4,7 @@ use std::process::Command;
 use std::sync::{Mutex, PoisonError};
 
 use crate::process::run;
-use crate::system::{Difference, GenerationKind, Inputs, Toplevel, Via, Work, build};
+use crate::system::{Arm64, Difference, GenerationKind, Inputs, Toplevel, Via, Work, build};
 use crate::{Error, Result, Workspace};
 
 /// The two generations that clients boot, and the site's key that their initrds trust.
@@ -72,6 +72,11 @@ impl Systems {
     /// The kernel of generation 1, signed by Debian; it does not take building them.
     pub fn kernel(workspace: &Workspace) -> Result<PathBuf> {
         crate::system::kernel(&Work::at(&workspace.logs("systems"))?, GenerationKind::Released)
+    }
+
+    /// The parts of a system for 64-bit Arm.
+    pub fn arm64(workspace: &Workspace) -> Result<Arm64> {
+        Arm64::obtain(&Work::at(&workspace.logs("systems"))?)
     }
 
     /// The root of the store that holds them.

@@ -10,7 +10,7 @@ use std::time::Duration;
 use boot_model::event::Event;
 
 pub use events::Mark;
-pub use site::{Host, LEVEL, PORT, ROLE, Site};
+pub use site::{Addresses, Host, LEVEL, PORT, ROLE, Site, Subnet};
 
 use crate::process::Process;
 use crate::{Error, Lab, Result, Workspace};

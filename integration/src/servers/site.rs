@@ -20,6 +20,28 @@ pub struct Site {
     root: PathBuf,
 }
 
+/// A network of the site.
+#[derive(Debug, Clone, Copy)]
+pub struct Subnet {
+    /// The bridge by which the server reaches it.
+    pub bridge: &'static str,
+    /// The server's address there.
+    pub server: Ipv4Addr,
+    /// Who gives the addresses, and to whom.
+    pub addresses: Addresses,
+}
+
+/// Who gives a network's addresses.
+#[derive(Debug, Clone, Copy)]
+pub enum Addresses {
+    /// The server, to the machines of that bridge.
+    Own,
+    /// The server, to machines in the network of this router, which is their relay agent.
+    Relayed(Ipv4Addr),
+    /// Another DHCP server.
+    Elsewhere,
+}
+
 /// A machine that the site knows by name.
 #[derive(Debug, Clone)]
 pub struct Host {
@@ -34,13 +56,18 @@ pub struct Host {
 impl Site {
     /// Writes a configuration for the lab's network: one role, which unknown machines boot too, and these hosts.
     pub fn create(root: &Path, hosts: &[Host]) -> Result<Self> {
+        Self::with_subnets(root, &[Subnet { bridge: BRIDGE, server: SERVER, addresses: Addresses::Own }], hosts)
+    }
+
+    /// As [`Site::create`], for these networks.
+    pub fn with_subnets(root: &Path, subnets: &[Subnet], hosts: &[Host]) -> Result<Self> {
         let site = Self { root: root.to_owned() };
         let state = site.state();
         for dir in ["generations", "cache", "menus", "loaders", "intents", "leases", "events"] {
             let dir = state.join(dir);
             fs::create_dir_all(&dir).map_err(Error::io(format!("creating {}", dir.display())))?;
         }
-        site.write("rookery.toml", &site.configuration())?;
+        site.write("rookery.toml", &site.configuration(subnets))?;
         site.write("hosts.d/lab.toml", &hosts.iter().map(Host::section).collect::<String>())?;
         Ok(site)
     }
@@ -65,7 +92,7 @@ impl Site {
         self.state().join("events")
     }
 
-    fn configuration(&self) -> String {
+    fn configuration(&self, subnets: &[Subnet]) -> String {
         format!(
             "state-directory = \"{state}\"\n\
              [publish]\n\
@@ -73,12 +100,7 @@ impl Site {
              compression-level = {LEVEL}\n\
              [nar-cache]\n\
              port = {PORT}\n\
-             [[subnet]]\n\
-             interface = \"{BRIDGE}\"\n\
-             address = \"{SERVER}/{PREFIX_LENGTH}\"\n\
-             pools = [\"10.77.0.100-10.77.0.199\"]\n\
-             lease-seconds = 3600\n\
-             unknown = {{ role = \"{ROLE}\" }}\n\
+             {subnets}\
              [[role]]\n\
              name = \"{ROLE}\"\n\
              title = \"Rookery lab\"\n\
@@ -86,6 +108,7 @@ impl Site {
              menu-timeout-seconds = 5\n",
             state = self.state().display(),
             key = self.secret_key().display(),
+            subnets = subnets.iter().map(Subnet::section).collect::<String>(),
         )
     }
 
@@ -99,6 +122,33 @@ impl Site {
         };
         write().map_err(Error::io(format!("writing {}", path.display())))
     }
+}
+
+impl Subnet {
+    fn section(&self) -> String {
+        let Self { bridge, server, addresses } = self;
+        let addresses = match addresses {
+            Addresses::Own => pool(*server),
+            Addresses::Relayed(router) => {
+                let [a, b, ..] = router.octets();
+                format!("network = \"{a}.{b}.0.0/{PREFIX_LENGTH}\"\nrouter = \"{router}\"\n{}", pool(*router))
+            }
+            Addresses::Elsewhere => "mode = \"proxy\"\n".to_owned(),
+        };
+        format!(
+            "[[subnet]]\n\
+             interface = \"{bridge}\"\n\
+             address = \"{server}/{PREFIX_LENGTH}\"\n\
+             {addresses}\
+             unknown = {{ role = \"{ROLE}\" }}\n"
+        )
+    }
+}
+
+/// A hundred addresses of the network that an address is in.
+fn pool(within: Ipv4Addr) -> String {
+    let [a, b, c, _] = within.octets();
+    format!("pools = [\"{a}.{b}.{c}.100-{a}.{b}.{c}.199\"]\nlease-seconds = 3600\n")
 }
 
 impl Host {

@@ -46,12 +46,7 @@ fn start_dnsmasq(lab: &Lab, root: &Path) -> Result<Process> {
     command.arg("--dhcp-option-force=encap:175,176,1b");
     command.args(["--dhcp-userclass=set:ipxe,iPXE", "--dhcp-boot=tag:ipxe,ipxe.0", "--dhcp-boot=tag:!ipxe,plain.0"]);
     command.arg("--enable-tftp").arg(format!("--tftp-root={}", root.display()));
-    let since = lab.log().place();
-    let process = Process::start(lab.log(), "dnsmasq", &mut command)?;
-    let within = Duration::from_secs(30);
-    let awaited = Awaited { what: "dnsmasq", source: "dnsmasq", since, within, fatal: &["failed"] };
-    lab.log().wait(&awaited, |line| line.contains("TFTP root is"))?;
-    Ok(process)
+    lab.start_server("dnsmasq", &mut command, "TFTP root is")
 }
 
 fn serve_files(root: &Path) -> Result<()> {

@@ -22,7 +22,7 @@ pub(super) enum Source {
 }
 
 impl Source {
-    const ALL: [Self; 3] = [Self::Released, Self::Updated, Self::Newer];
+    const ALL: &[Self] = &[Self::Released, Self::Updated, Self::Newer];
 
     fn name(self) -> &'static str {
         match self {
@@ -44,17 +44,28 @@ impl Source {
 /// Signs every suite above; on every Debian 12.
 const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 
-/// An apt of our own below the work directory.
+/// An apt of our own below the work directory, for one architecture.
 #[derive(Debug)]
 pub(super) struct Apt {
     directory: PathBuf,
     archives: PathBuf,
+    architecture: &'static str,
+    sources: &'static [Source],
 }
 
 impl Apt {
     /// Makes the directories. No network yet.
     pub(super) fn create(work: &Work) -> Result<Self> {
-        let apt = Self { directory: work.path("apt"), archives: work.path("debs") };
+        Self::make(work, "apt", "amd64", Source::ALL)
+    }
+
+    /// As [`Apt::create`], for packages of 64-bit Arm as released.
+    pub(super) fn arm64(work: &Work) -> Result<Self> {
+        Self::make(work, "apt-arm64", "arm64", &[Source::Released])
+    }
+
+    fn make(work: &Work, name: &str, architecture: &'static str, sources: &'static [Source]) -> Result<Self> {
+        let apt = Self { directory: work.path(name), archives: work.path("debs"), architecture, sources };
         for directory in [apt.directory.join("lists/partial"), apt.archives.join("partial")] {
             fs::create_dir_all(&directory).map_err(Error::io(format!("making {}", directory.display())))?;
         }
@@ -65,19 +76,39 @@ impl Apt {
     /// Downloads the Depends closure of `words` (Recommends left out) and returns its packages; all their files are in
     /// [`Apt::file`]'s place afterwards. Files that are there already are not downloaded again.
     pub(super) fn closure(&self, source: Source, words: &[String]) -> Result<Vec<Stanza>> {
+        let plan = self.with_lists(|| self.download(source, words))?;
+        let chosen = chosen_versions(&plan);
+        Ok(Stanza::parse_all(&run(self.command("apt-cache", source).arg("show").args(chosen))?))
+    }
+
+    /// Downloads these packages as released, without what they depend on, into a directory.
+    pub(super) fn packages(&self, words: &[&str], directory: &Path) -> Result<()> {
+        let source = Source::Released;
+        self.with_lists(|| {
+            let download = &mut self.command("apt-get", source);
+            run(download.arg("download").args(words).current_dir(directory)).map(drop)
+        })
+    }
+
+    /// What a package without files of its own stands for, `linux-image-arm64` say.
+    pub(super) fn stands_for(&self, name: &str) -> Result<String> {
+        let said = self.with_lists(|| run(self.command("apt-cache", Source::Released).args(["depends", name])))?;
+        let depends = said.lines().find_map(|line| line.trim().strip_prefix("Depends: "));
+        depends
+            .map(str::to_owned)
+            .ok_or_else(|| Error::Wrong(format!("apt knows nothing that {name} depends on: {said}")))
+    }
+
+    /// Asks, and if need be again with new lists: security suites drop a version when the next one comes, so lists that were read a
+    /// while ago name files that are gone.
+    fn with_lists<T>(&self, ask: impl Fn() -> Result<T>) -> Result<T> {
         if !self.directory.join("updated").exists() {
             self.update()?;
         }
-        // Security suites drop a version when the next one comes, so lists that were read a while ago name files that are gone.
-        let plan = match self.download(source, words) {
-            Ok(plan) => plan,
-            Err(_) => {
-                self.update()?;
-                self.download(source, words)?
-            }
-        };
-        let chosen = chosen_versions(&plan);
-        Ok(Stanza::parse_all(&run(self.command("apt-cache", source).arg("show").args(chosen))?))
+        ask().or_else(|_| {
+            self.update()?;
+            ask()
+        })
     }
 
     /// Where the file of a package lies.
@@ -94,11 +125,12 @@ impl Apt {
     fn update(&self) -> Result<()> {
         let targets = run(Command::new("apt-get").args(["indextargets", "--format", "$(REPO_URI)"]))?;
         let archive = Archive::of_host(&targets)?;
-        for source in Source::ALL {
+        for source in self.sources {
             self.write(&format!("{}.list", source.name()), &archive.lines(source.suites()))?;
         }
         // All suites at once: apt deletes the lists of those that it is not told about.
-        self.write("all.list", &Source::ALL.map(|source| archive.lines(source.suites())).concat())?;
+        let all: String = self.sources.iter().map(|source| archive.lines(source.suites())).collect();
+        self.write("all.list", &all)?;
         let mut update = Command::new("apt-get");
         // The cache over all of them would never be used.
         run(self.configure(&mut update, "all").args(["-o", "pkgCacheFile::Generate=false", "-qq", "update"]))?;
@@ -125,8 +157,8 @@ impl Apt {
             format!("Dir::Cache::Archives={}", self.archives.display()),
             format!("Dir::Cache::PkgCache={}", below(&format!("{list}.packages"))),
             "Dir::Cache::SrcPkgCache=".into(),
-            "APT::Architecture=amd64".into(),
-            "APT::Architectures=amd64".into(),
+            format!("APT::Architecture={}", self.architecture),
+            format!("APT::Architectures={}", self.architecture),
             "APT::Sandbox::User=root".into(),
             "APT::Keep-Downloaded-Packages=true".into(),
             "APT::Default-Release=".into(),

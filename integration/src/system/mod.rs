@@ -10,6 +10,7 @@
 //! serve or boot anything. It needs root, for the sandbox of a diverted store, and Debian's apt and nix-bin.
 
 mod apt;
+mod arm64;
 mod bootstrap;
 mod closure;
 mod control;
@@ -25,6 +26,7 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+pub use arm64::Arm64;
 pub use difference::Difference;
 pub use elf::build as build_elf;
 pub use newer::NewerNix;
