@@ -121,7 +121,8 @@ const GROUPS: [Group; 8] = [
     },
     Group {
         name: "firmware",
-        about: "every firmware and loader, from power-on to the initrd: BIOS, UEFI, HTTP boot, Secure Boot",
+        about: "every firmware and loader, from power-on to the initrd: BIOS, UEFI, HTTP boot, Secure Boot, 64-bit Arm; beside another DHCP \
+                server, behind a relay agent, on two bridges, four at once",
         budget: minutes(12),
         everyday: false,
         at_once: 2,
