@@ -9,6 +9,7 @@
 //! directory (`generations`).
 
 mod admission;
+mod arrived;
 mod desk;
 pub mod get;
 mod program;

@@ -71,7 +71,7 @@ impl Program {
                 // Before anything else is opened: the inherited descriptors are known by their numbers.
                 let inherited = Inherited::take()?;
                 let config = load(&self.options)?;
-                service::run(&self.options, |process| run(config, inherited.udp, process))
+                service::run_in_one_thread(&self.options, |process| run(config, inherited.udp, process))
             }
             Some(Verb::Check) => check(&load(&self.options)?),
             Some(Verb::PrintConfig) => print_config(&load(&self.options)?),

@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::FileExt;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use nix::errno::Errno;
 use nix::libc;
@@ -13,7 +14,12 @@ use tokio::sync::Semaphore;
 /// The bytes of one transfer, fixed from its first packet to its last: files are only ever replaced by rename.
 #[derive(Debug)]
 pub(crate) enum Source {
-    File { file: File, size: u64 },
+    File {
+        file: File,
+        size: u64,
+        /// Its file system can't tell what is in memory (tmpfs): all of it is.
+        tells_not: AtomicBool,
+    },
     Text(Vec<u8>),
 }
 
@@ -25,7 +31,7 @@ impl Source {
                 if size > 0 {
                     file.read_exact_at(&mut [0], 0)?;
                 }
-                Ok(Self::File { file, size })
+                Ok(Self::File { file, size, tells_not: AtomicBool::new(false) })
             }
             Mode::Netascii if size > LONGEST_TEXT => Err(io::ErrorKind::FileTooLarge.into()),
             Mode::Netascii => {
@@ -52,8 +58,14 @@ impl Source {
     /// threads that everybody's packets go through. From a file system that can't tell, they are read in place.
     pub(crate) fn read_cached(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
         match self {
-            Self::File { file, .. } => match read_cached(file, buffer, offset) {
-                Err(error) if error.kind() == io::ErrorKind::Unsupported => file.read_exact_at(buffer, offset),
+            Self::File { file, tells_not, .. } if tells_not.load(Ordering::Relaxed) => {
+                file.read_exact_at(buffer, offset)
+            }
+            Self::File { file, tells_not, .. } => match read_cached(file, buffer, offset) {
+                Err(error) if error.kind() == io::ErrorKind::Unsupported => {
+                    tells_not.store(true, Ordering::Relaxed);
+                    file.read_exact_at(buffer, offset)
+                }
                 read => read,
             },
             Self::Text(text) => {
@@ -75,7 +87,7 @@ impl Source {
 
     /// Brings at least the `length` bytes from `offset` on into the page cache.
     pub(crate) async fn warm(&self, offset: u64, length: usize) -> io::Result<()> {
-        let Self::File { file, size } = self else { return Ok(()) };
+        let Self::File { file, size, .. } = self else { return Ok(()) };
         let file = file.try_clone()?;
         let rest = usize::try_from(size.saturating_sub(offset)).unwrap_or(usize::MAX);
         let length = length.max(AHEAD).min(rest);

@@ -10,6 +10,7 @@ use tokio::sync::mpsc::Receiver;
 use tracing::debug;
 
 use crate::admission::Admission;
+use crate::arrived::Arrived;
 use crate::desk::{Desk, Ended, Refusal};
 use crate::source::{Source, at_leisure};
 use crate::wire::{Line, SendError, is_closed};
@@ -122,7 +123,7 @@ impl Session<'_> {
     /// Runs to the end. The outcome is `None` if the file could not be read; the client then hears nothing more, because
     /// an ERROR after the OACK would confuse pxelinux more than silence.
     async fn run(&mut self, requests: &mut Receiver<Vec<u8>>) -> (Option<Outcome>, Option<Vec<u8>>) {
-        let mut buffer = [0; LARGEST_PACKET];
+        let mut arrived = Arrived::new();
         let alarm = tokio::time::sleep_until(self.started.into());
         tokio::pin!(alarm);
         loop {
@@ -140,11 +141,16 @@ impl Session<'_> {
             }
             tokio::select! {
                 biased;
-                received = self.line.receive(&mut buffer) => self.take(received.map(|length| &buffer[..length])),
+                received = self.line.receive(&mut arrived) => match received {
+                    Ok(()) => self.take(&arrived),
+                    Err(error) if is_closed(&error) => self.transfer.on_unreachable(),
+                    // Some router's opinion; the timers know better.
+                    Err(error) => debug!(%error, "receiving"),
+                },
                 Some(request) = requests.recv() => {
                     // What the client sent before it asked again comes first: it may have been the end of a probe.
-                    while let Ok(length) = self.line.try_receive(&mut buffer) {
-                        self.take(Ok(&buffer[..length]));
+                    while let Ok(()) = self.line.try_receive(&mut arrived) {
+                        self.take(&arrived);
                     }
                     let same = request == self.request;
                     if self.transfer.on_request(self.now(), same) == Repeated::Replace {
@@ -160,16 +166,11 @@ impl Session<'_> {
         Now::after_origin(self.started.elapsed())
     }
 
-    fn take(&mut self, received: std::io::Result<&[u8]>) {
-        match received {
-            Ok(packet) => {
-                if self.transfer.on_packet(self.now(), packet) == Received::Progress {
-                    self.admission.prove();
-                }
+    fn take(&mut self, arrived: &Arrived) {
+        for packet in arrived.packets() {
+            if self.transfer.on_packet(self.now(), packet) == Received::Progress {
+                self.admission.prove();
             }
-            Err(error) if is_closed(&error) => self.transfer.on_unreachable(),
-            // Some router's opinion; the timers know better.
-            Err(error) => debug!(%error, "receiving"),
         }
     }
 
@@ -205,6 +206,3 @@ impl Session<'_> {
         desk.record(&Ended { client, file, bytes, agreed: &self.agreed, outcome, stats, duration });
     }
 }
-
-/// ACK and ERROR; of a longer text the rest is of no interest.
-const LARGEST_PACKET: usize = 128;

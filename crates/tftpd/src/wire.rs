@@ -15,6 +15,7 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::net::UdpSocket;
 
+use crate::arrived::Arrived;
 use crate::source::Source;
 
 /// A socket that requests arrive at.
@@ -73,13 +74,26 @@ impl Line {
         Ok(u16::try_from(mtu.saturating_sub(HEADERS).max(0)).unwrap_or(u16::MAX))
     }
 
-    pub(crate) async fn receive(&self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.socket.async_io(Interest::READABLE, |socket| socket.recv(buffer)).await
+    /// Waits for what arrives. May be dropped and called again without losing anything.
+    pub(crate) async fn receive(&self, arrived: &mut Arrived) -> io::Result<()> {
+        loop {
+            let mut ready = self.socket.readable().await?;
+            match arrived.receive(ready.get_inner()) {
+                Ok(true) => return Ok(()),
+                Ok(false) => {
+                    // What arrives from here on wakes us by itself.
+                    ready.clear_ready();
+                    return Ok(());
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => ready.clear_ready(),
+                Err(error) => return Err(error),
+            }
+        }
     }
 
     /// What has arrived already.
-    pub(crate) fn try_receive(&self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.socket.get_ref().recv(buffer)
+    pub(crate) fn try_receive(&self, arrived: &mut Arrived) -> io::Result<()> {
+        arrived.receive(self.socket.get_ref()).map(drop)
     }
 
     pub(crate) fn send(&self, packet: &[u8]) -> io::Result<()> {
@@ -139,25 +153,30 @@ impl Line {
         WINDOW.with_borrow_mut(|window| {
             let offset = (first - 1) * u64::from(block_size);
             let length = (count * u64::from(block_size)).min(source.size().saturating_sub(offset));
-            window
-                .payload
-                .resize(usize::try_from(length).map_err(|error| SendError::Source(io::Error::other(error)))?, 0);
+            let length = usize::try_from(length).map_err(|error| SendError::Source(io::Error::other(error)))?;
+            let Window { bytes, headers } = window;
+            // The first block's header stands before it, so that one block alone is one piece.
+            bytes.resize(HEADER + length, 0);
+            let (header, payload) = bytes.split_at_mut(HEADER);
             let read = if warm { Source::read } else { Source::read_cached };
-            read(source, &mut window.payload, offset).map_err(SendError::Source)?;
-            window.headers.clear();
-            window.headers.extend((first..first + count).map(data_header));
-            let mut payloads = window.payload.chunks(block_size.into());
+            read(source, payload, offset).map_err(SendError::Source)?;
+            header.copy_from_slice(&data_header(first));
+            if count == 1 {
+                return self.socket.get_ref().send(bytes).map(drop).map_err(SendError::Socket);
+            }
+            let (begin, rest) = bytes.split_at((HEADER + usize::from(block_size)).min(HEADER + length));
+            headers.clear();
+            headers.extend((first + 1..first + count).map(data_header));
+            let mut payloads = rest.chunks(block_size.into());
             // A file that fills its last block is followed by an empty one.
-            let pieces: Vec<IoSlice<'_>> = window
-                .headers
+            let further = headers
                 .iter()
-                .flat_map(|header| [IoSlice::new(header), IoSlice::new(payloads.next().unwrap_or_default())])
-                .collect();
-            let segment = block_size + 4;
+                .flat_map(|header| [IoSlice::new(header), IoSlice::new(payloads.next().unwrap_or_default())]);
+            let pieces: Vec<IoSlice<'_>> = [IoSlice::new(begin)].into_iter().chain(further).collect();
+            let segment = block_size + HEADER as u16;
             let segmented = [ControlMessage::UdpGsoSegments(&segment)];
-            let control = if count > 1 { &segmented[..] } else { &[] };
             let fd = self.socket.get_ref().as_raw_fd();
-            let sent = sendmsg::<SockaddrIn>(fd, &pieces, control, MsgFlags::MSG_DONTWAIT, None);
+            let sent = sendmsg::<SockaddrIn>(fd, &pieces, &segmented, MsgFlags::MSG_DONTWAIT, None);
             sent.map(drop).map_err(|error| SendError::Socket(error.into()))
         })
     }
@@ -221,12 +240,14 @@ fn local_address(info: &libc::in_pktinfo) -> Option<Ipv4Addr> {
 
 /// One for each thread, not for each of a thousand transfers: filled, sent and forgotten.
 struct Window {
-    payload: Vec<u8>,
-    headers: Vec<[u8; 4]>,
+    /// The first block with its header, then the payload of the others.
+    bytes: Vec<u8>,
+    /// Those of the others.
+    headers: Vec<[u8; HEADER]>,
 }
 
 thread_local! {
-    static WINDOW: RefCell<Window> = const { RefCell::new(Window { payload: Vec::new(), headers: Vec::new() }) };
+    static WINDOW: RefCell<Window> = const { RefCell::new(Window { bytes: Vec::new(), headers: Vec::new() }) };
 }
 
 sockopt_impl!(
@@ -238,6 +259,8 @@ sockopt_impl!(
     libc::c_int
 );
 
+/// Of DATA, in bytes.
+const HEADER: usize = 4;
 /// IPv4, UDP, TFTP.
 const HEADERS: i32 = 20 + 8 + 4;
 /// 65,535 less the headers of IPv4 and UDP; it bounds what is handed over in one piece, too.
