@@ -127,7 +127,7 @@ fn kea(lab: &Lab, workspace: &Workspace, store: &Path) -> Result<Start> {
 
 fn dnsmasq(lab: &Lab, store: &Path) -> Start {
     let mut command = lab.namespace().command("dnsmasq");
-    command.args(["--keep-in-foreground", "--log-facility=-", "--port=0", "--conf-file=/dev/null", "--user=root"]);
+    command.args(["--no-daemon", "--log-facility=-", "--port=0", "--conf-file=/dev/null", "--user=root"]);
     command.args(["--pid-file=", "--dhcp-authoritative", "--no-ping", "--quiet-dhcp", "--dhcp-lease-max=100000"]);
     command.args(["--bind-interfaces", &format!("--interface={BRIDGE}")]);
     command.arg(format!("--dhcp-range={},{},255.255.0.0,4000", POOL.0, POOL.1));
@@ -147,5 +147,5 @@ fn isc(lab: &Lab, workspace: &Workspace, store: &Path, more: &str) -> Result<Sta
     let mut command = lab.namespace().command(unpacked::server(workspace, "isc-dhcp-server", "dhcpd")?);
     command.args(["-4", "-f", "--no-pid", "-user", "root", "-group", "root", "-cf"]).arg(file).arg("-lf").arg(leases);
     command.arg(BRIDGE);
-    Ok((command, "Server starting service"))
+    Ok((command, "Sending on   Socket/fallback"))
 }
