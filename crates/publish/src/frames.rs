@@ -2,8 +2,12 @@
 //!
 //! Each frame holds at most 16 MiB and says how many, so that a reader can seek, decompress in parallel and allocate once.
 //! One after another they are an ordinary .zst file.
+//!
+//! For they are independent, frames of one NAR are compressed by several threads too: one path may be as large as all others together.
 
+use std::collections::VecDeque;
 use std::io::{self, Write};
+use std::sync::mpsc::{self, Receiver, SyncSender, TryRecvError, TrySendError};
 
 use boot_model::Sha256Digest;
 use sha2::{Digest as _, Sha256};
@@ -11,6 +15,9 @@ use zstd::bulk::Compressor;
 
 /// Bytes of content in every frame but the last.
 pub(crate) const FRAME_SIZE: usize = 16 << 20;
+
+/// Frames of one path that may wait for one before them: what bounds the memory if that one is slow.
+const MAX_PENDING: usize = 8;
 
 /// What went through.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,13 +27,16 @@ pub(crate) struct Sums {
     pub(crate) file_size: u64,
 }
 
-/// Takes a NAR and writes the packed file. `on_bytes` hears how many bytes of the NAR came in since the last call and may
+/// Takes a NAR and writes the packed file. `on_bytes` hears how many bytes of the NAR are packed since the last call and may
 /// end the work by an error.
 pub(crate) struct FrameWriter<'a, W, F> {
     out: W,
     compressor: &'a mut Compressor<'static>,
+    helpers: &'a SyncSender<Job>,
     on_bytes: F,
     frame: Vec<u8>,
+    /// Frames that aren't written yet, in their order.
+    pending: VecDeque<Pending>,
     nar_hash: Sha256,
     file_hash: Sha256,
     file_size: u64,
@@ -34,13 +44,43 @@ pub(crate) struct FrameWriter<'a, W, F> {
     failure: Option<io::Error>,
 }
 
+/// A frame to compress, offered to the threads that have nothing else to do.
+pub(crate) struct Job {
+    frame: Vec<u8>,
+    packed: SyncSender<io::Result<Vec<u8>>>,
+}
+
+impl Job {
+    /// Compresses the frame.
+    pub(crate) fn run(self, compressor: &mut Compressor<'static>) {
+        // Nobody takes it if the path was given up meanwhile.
+        let _ = self.packed.send(compressor.compress(&self.frame));
+    }
+}
+
+/// A frame on its way.
+struct Pending {
+    /// Bytes of content.
+    size: usize,
+    packed: Receiver<io::Result<Vec<u8>>>,
+}
+
 impl<'a, W: Write, F: FnMut(u64) -> io::Result<()>> FrameWriter<'a, W, F> {
-    pub(crate) fn new(out: W, compressor: &'a mut Compressor<'static>, on_bytes: F) -> Self {
+    /// A frame is offered to `helpers`, a channel without places, so that only a thread that waits takes it; else it is
+    /// compressed here.
+    pub(crate) fn new(
+        out: W,
+        compressor: &'a mut Compressor<'static>,
+        helpers: &'a SyncSender<Job>,
+        on_bytes: F,
+    ) -> Self {
         Self {
             out,
             compressor,
+            helpers,
             on_bytes,
             frame: Vec::new(),
+            pending: VecDeque::new(),
             nar_hash: Sha256::new(),
             file_hash: Sha256::new(),
             file_size: 0,
@@ -57,8 +97,9 @@ impl<'a, W: Write, F: FnMut(u64) -> io::Result<()>> FrameWriter<'a, W, F> {
     /// Writes the last frame.
     pub(crate) fn finish(mut self) -> io::Result<Sums> {
         if !self.frame.is_empty() || !self.any {
-            self.write_frame()?;
+            self.end_frame()?;
         }
+        self.write_pending(0)?;
         Ok(Sums {
             nar_hash: Sha256Digest::new(self.nar_hash.finalize().into()),
             file_hash: Sha256Digest::new(self.file_hash.finalize().into()),
@@ -66,15 +107,34 @@ impl<'a, W: Write, F: FnMut(u64) -> io::Result<()>> FrameWriter<'a, W, F> {
         })
     }
 
-    fn write_frame(&mut self) -> io::Result<()> {
+    fn end_frame(&mut self) -> io::Result<()> {
         self.any = true;
         self.nar_hash.update(&self.frame);
-        let packed = self.compressor.compress(&self.frame)?;
-        self.file_hash.update(&packed);
-        self.file_size += packed.len() as u64;
-        self.out.write_all(&packed)?;
-        (self.on_bytes)(self.frame.len() as u64)?;
-        self.frame.clear();
+        let size = self.frame.len();
+        let (sender, packed) = mpsc::sync_channel(1);
+        self.pending.push_back(Pending { size, packed });
+        let next = if size == FRAME_SIZE { Vec::with_capacity(FRAME_SIZE) } else { Vec::new() };
+        let job = Job { frame: std::mem::replace(&mut self.frame, next), packed: sender };
+        if let Err(TrySendError::Full(job) | TrySendError::Disconnected(job)) = self.helpers.try_send(job) {
+            job.run(self.compressor);
+        }
+        self.write_pending(MAX_PENDING)
+    }
+
+    /// Writes what is ready, and waits until no more than `most` frames are left.
+    fn write_pending(&mut self, most: usize) -> io::Result<()> {
+        while let Some(Pending { size, packed }) = self.pending.front() {
+            let packed = match packed.try_recv() {
+                Err(TryRecvError::Empty) if self.pending.len() <= most => break,
+                Err(TryRecvError::Empty) => packed.recv().map_err(io::Error::other)?,
+                received => received.map_err(io::Error::other)?,
+            }?;
+            self.file_hash.update(&packed);
+            self.file_size += packed.len() as u64;
+            self.out.write_all(&packed)?;
+            (self.on_bytes)(*size as u64)?;
+            self.pending.pop_front();
+        }
         Ok(())
     }
 }
@@ -84,7 +144,7 @@ impl<W: Write, F: FnMut(u64) -> io::Result<()>> Write for FrameWriter<'_, W, F> 
         let taken = bytes.len().min(FRAME_SIZE - self.frame.len());
         self.frame.extend_from_slice(&bytes[..taken]);
         if self.frame.len() == FRAME_SIZE
-            && let Err(error) = self.write_frame()
+            && let Err(error) = self.end_frame()
         {
             let told = io::Error::from(error.kind());
             self.failure = Some(error);
@@ -103,9 +163,13 @@ mod tests {
     use super::*;
 
     fn pack(content: &[u8]) -> (Vec<u8>, Sums) {
+        pack_with(&mpsc::sync_channel(0).0, content)
+    }
+
+    fn pack_with(helpers: &SyncSender<Job>, content: &[u8]) -> (Vec<u8>, Sums) {
         let mut packed = Vec::new();
         let mut compressor = Compressor::new(1).unwrap();
-        let mut frames = FrameWriter::new(&mut packed, &mut compressor, |_| Ok(()));
+        let mut frames = FrameWriter::new(&mut packed, &mut compressor, helpers, |_| Ok(()));
         frames.write_all(content).unwrap();
         let sums = frames.finish().unwrap();
         (packed, sums)
@@ -129,6 +193,40 @@ mod tests {
         assert_eq!(sizes, [Some(FRAME_SIZE as u64), Some(1000)]);
     }
 
+    /// Whoever compresses which frame, and whenever it is done: it is the same file.
+    #[test]
+    fn helpers_change_nothing() {
+        let content: Vec<u8> = (0..3 * FRAME_SIZE + 1000).map(|i| (i / 11) as u8).collect();
+        let alone = pack(&content);
+        // One place lets every second job wait for a thread that is late.
+        let (helpers, jobs) = mpsc::sync_channel::<Job>(1);
+        let together = std::thread::scope(|scope| {
+            scope.spawn(move || {
+                let mut compressor = Compressor::new(1).unwrap();
+                while let Ok(job) = jobs.recv() {
+                    std::thread::yield_now();
+                    job.run(&mut compressor);
+                }
+            });
+            let together = pack_with(&helpers, &content);
+            drop(helpers);
+            together
+        });
+        assert_eq!(together, alone);
+    }
+
+    #[test]
+    fn a_frame_that_a_helper_loses_is_an_error() {
+        let (helpers, jobs) = mpsc::sync_channel::<Job>(1);
+        std::thread::scope(|scope| {
+            scope.spawn(move || drop(jobs.recv()));
+            let mut compressor = Compressor::new(1).unwrap();
+            let mut frames = FrameWriter::new(Vec::new(), &mut compressor, &helpers, |_| Ok(()));
+            frames.write_all(b"x").unwrap();
+            assert!(frames.finish().is_err());
+        });
+    }
+
     #[test]
     fn nothing_is_one_empty_frame() {
         let (packed, sums) = pack(b"");
@@ -148,7 +246,8 @@ mod tests {
             }
         }
         let mut compressor = Compressor::new(1).unwrap();
-        let mut frames = FrameWriter::new(Full, &mut compressor, |_| Ok(()));
+        let helpers = mpsc::sync_channel(0).0;
+        let mut frames = FrameWriter::new(Full, &mut compressor, &helpers, |_| Ok(()));
         assert!(frames.write_all(&vec![0; FRAME_SIZE]).is_err());
         assert_eq!(frames.take_failure().unwrap().kind(), io::ErrorKind::StorageFull);
     }

@@ -4,6 +4,7 @@ use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::mpsc::{self, Receiver, SyncSender};
 use std::thread;
 
 use boot_model::{Sha256Digest, StorePath};
@@ -15,7 +16,7 @@ use zstd::bulk::Compressor;
 
 use crate::cache::Cache;
 use crate::durable::{StagedFile, WriteError};
-use crate::frames::FrameWriter;
+use crate::frames::{FrameWriter, Job};
 use crate::publisher::Event;
 use crate::store::{PathInfo, Store};
 use crate::walk::{self, WalkError};
@@ -100,35 +101,40 @@ impl Packer<'_> {
     fn pack_missing(&self, mut missing: Vec<PathInfo>) -> Result<Vec<NarInfo>, PackError> {
         // Largest first: the last one to finish is then a small one, whatever the number of cores.
         missing.sort_by_key(|path| std::cmp::Reverse(path.nar_size));
-        let workers = thread::available_parallelism().map_or(1, usize::from).min(missing.len());
         let next = AtomicUsize::new(0);
         let stop = AtomicBool::new(false);
         let outcome = Mutex::new(Ok(Vec::with_capacity(missing.len())));
-        let work = |worker: usize| {
+        let (helpers, jobs) = mpsc::sync_channel::<Job>(0);
+        let jobs = Mutex::new(jobs);
+        let work = |worker: usize, helpers: SyncSender<Job>| {
             let mut compressor = match Compressor::new(self.level) {
                 Ok(compressor) => compressor,
                 Err(source) => return record(&outcome, &stop, Err(PackError::Level { level: self.level, source })),
             };
             while !stop.load(Ordering::Relaxed) {
                 let Some(path) = missing.get(next.fetch_add(1, Ordering::Relaxed)) else { break };
-                record(&outcome, &stop, self.pack_path(path, worker, &mut compressor, &stop));
+                let mut hands = Hands { worker, compressor: &mut compressor, helpers: &helpers };
+                record(&outcome, &stop, self.pack_path(path, &mut hands, &stop));
+            }
+            // Nothing is left to begin: from now on a helper, until nobody packs any more.
+            drop(helpers);
+            while let Some(job) = next_job(&jobs) {
+                job.run(&mut compressor);
             }
         };
         thread::scope(|scope| {
-            for worker in 0..workers {
-                scope.spawn(move || work(worker));
+            // As many as there are cores even for a single path, which may have many frames.
+            for worker in 0..thread::available_parallelism().map_or(1, usize::from) {
+                let (work, helpers) = (&work, helpers.clone());
+                scope.spawn(move || work(worker, helpers));
             }
+            drop(helpers);
         });
         outcome.into_inner().expect("no thread panics while it records")
     }
 
-    fn pack_path(
-        &self,
-        path: &PathInfo,
-        worker: usize,
-        compressor: &mut Compressor<'static>,
-        stop: &AtomicBool,
-    ) -> Result<NarInfo, PackError> {
+    fn pack_path(&self, path: &PathInfo, hands: &mut Hands<'_>, stop: &AtomicBool) -> Result<NarInfo, PackError> {
+        let worker = hands.worker;
         let staged = StagedFile::create(&self.cache.nars(), &worker.to_string())?;
         let write_error = |error| WriteError::new("write", staged.path(), error);
         let on_bytes = |bytes| {
@@ -140,7 +146,7 @@ impl Packer<'_> {
                 Ok(())
             }
         };
-        let mut frames = FrameWriter::new(staged.file(), compressor, on_bytes);
+        let mut frames = FrameWriter::new(staged.file(), hands.compressor, hands.helpers, on_bytes);
         let listing =
             walk::write_nar(&self.on_disk(path), &mut frames).map_err(|error| match frames.take_failure() {
                 Some(failure) => write_error(failure).into(),
@@ -190,6 +196,19 @@ impl Packer<'_> {
     fn on_disk(&self, path: &PathInfo) -> PathBuf {
         self.store.on_disk(Path::new(path.path.as_str()))
     }
+}
+
+/// What a thread packs with.
+struct Hands<'a> {
+    /// Its number, which keeps its files apart from the others'.
+    worker: usize,
+    compressor: &'a mut Compressor<'static>,
+    helpers: &'a SyncSender<Job>,
+}
+
+/// Waits for a frame to compress; none when nobody is left who could offer one.
+fn next_job(jobs: &Mutex<Receiver<Job>>) -> Option<Job> {
+    jobs.lock().expect("no thread panics while it waits").recv().ok()
 }
 
 struct Hasher(Sha256);
