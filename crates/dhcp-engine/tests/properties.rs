@@ -1,7 +1,8 @@
-//! Whatever arrives: no panic, and a reply that keeps its form. Seeds are real packets, mutated.
+//! Whatever arrives: no panic, and a reply that keeps its form. Seeds are real packets, mutated; `integration/fuzz` holds `feed` to whatever
+//! libFuzzer finds.
 #![allow(clippy::unwrap_used, reason = "a test may fail")]
 
-mod common;
+pub(crate) mod common;
 
 use std::net::{Ipv4Addr, SocketAddrV4};
 
@@ -33,7 +34,7 @@ fn check_reply(request: &[u8], reply: &[u8]) {
     assert_eq!(decoded.xid(), parsed.xid);
 }
 
-fn feed(engine: &mut Engine, seconds: u64, bytes: &[u8], broadcast: bool) {
+pub(crate) fn feed(engine: &mut Engine, seconds: u64, bytes: &[u8], broadcast: bool) {
     let Ok(request) = Request::parse(bytes) else { return };
     for code in 0..=255u8 {
         request.options.decode(code.into());
@@ -82,7 +83,7 @@ fn corpus() -> Vec<Vec<u8>> {
     payloads
 }
 
-fn identified(mut policy: Policy, by_client: bool) -> Policy {
+pub(crate) fn identified(mut policy: Policy, by_client: bool) -> Policy {
     if by_client {
         policy.identity = dhcp_engine::Identity::ClientId;
     }

@@ -1,9 +1,9 @@
 //! Whatever labels, titles and parameters hold: a rendered menu, read as the loader reads it, has the entries and directives of its
-//! model and nothing else.
+//! model and nothing else. `integration/fuzz` holds `check` to whatever libFuzzer finds.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking, in its helper functions too")]
 
-mod common;
+pub(crate) mod common;
 
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
@@ -13,7 +13,9 @@ use common::grub;
 use common::ipxe::Script;
 use common::pxelinux::Configuration;
 use common::{Draft, SITE, Site};
-use menu_generator::{Action, Boot, Composer, Item, Loader, Menu};
+use config::Config;
+use generations::Snapshot;
+use menu_generator::{Action, Boot, Composer, Item, Loader, Menu, Rendered};
 use proptest::prelude::*;
 
 const SERVER: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 1);
@@ -71,21 +73,36 @@ fn parameters() -> impl Strategy<Value = Vec<String>> {
     prop::collection::vec(prop_oneof![plain, quoted], 0..6)
 }
 
-fn site(title: &str) -> Site {
+pub(crate) fn site(title: &str) -> Site {
     let title = format!("title = {}", serde_json::to_string(title).unwrap());
     let config = SITE.replace("title = \"Physics lab – Zürich\"", &title);
     Site::new(&config, "[[host]]\nmac = \"52:54:00:77:00:01\"\nname = \"pc-01\"\nrole = \"lab\"\n")
 }
 
-/// The model, and the two files of the host.
+/// The model, and the host's file.
 fn model_and_text(site: &Site, loader: Loader) -> (Menu, String) {
-    let config = site.config();
-    let snapshot = site.snapshot();
-    let server = format!("{SERVER}:8080").parse().unwrap();
-    let composer = Composer { config: &config, snapshot: &snapshot, loader, server, memtest: false };
-    let menu = composer.role(&config.roles[0], &mut BTreeSet::new());
-    let rendered = site.rendered();
-    (menu, rendered.files[&loader.file(SERVER, Some("52:54:00:77:00:01".parse().unwrap()))].to_string())
+    Reading::of(site).model_and_text(loader)
+}
+
+/// A site as it is read once for all loaders.
+struct Reading {
+    config: Config,
+    snapshot: Snapshot,
+    rendered: Rendered,
+}
+
+impl Reading {
+    fn of(site: &Site) -> Self {
+        Self { config: site.config(), snapshot: site.snapshot(), rendered: site.rendered() }
+    }
+
+    fn model_and_text(&self, loader: Loader) -> (Menu, String) {
+        let Self { config, snapshot, rendered } = self;
+        let server = format!("{SERVER}:8080").parse().unwrap();
+        let composer = Composer { config, snapshot, loader, server, memtest: false };
+        let menu = composer.role(&config.roles[0], &mut BTreeSet::new());
+        (menu, rendered.files[&loader.file(SERVER, Some("52:54:00:77:00:01".parse().unwrap()))].to_string())
+    }
 }
 
 fn boots(menu: &Menu) -> Vec<(&Item, &Boot)> {
@@ -93,6 +110,22 @@ fn boots(menu: &Menu) -> Vec<(&Item, &Boot)> {
         if let Action::Boot(boot) = &item.action { Some((item, boot)) } else { None }
     }
     menu.items.iter().filter_map(boot).collect()
+}
+
+/// Each loader's menu of the site's host, beside its model.
+pub(crate) fn check(site: &Site) {
+    let reading = Reading::of(site);
+    type Check = fn(&Menu, &str);
+    let checks: [(Loader, Check); 4] = [
+        (Loader::Pxelinux, check_pxelinux),
+        (Loader::SyslinuxEfi, check_pxelinux),
+        (Loader::Ipxe, check_ipxe),
+        (Loader::Grub, check_grub),
+    ];
+    for (loader, check) in checks {
+        let (menu, text) = reading.model_and_text(loader);
+        check(&menu, &text);
+    }
 }
 
 fn check_pxelinux(menu: &Menu, text: &str) {
@@ -228,14 +261,7 @@ proptest! {
             draft.specialisations.push((specialisation.clone(), special.0.clone(), special.1.clone()));
             site.publish(&draft);
         }
-        for loader in [Loader::Pxelinux, Loader::SyslinuxEfi] {
-            let (menu, text) = model_and_text(&site, loader);
-            check_pxelinux(&menu, &text);
-        }
-        let (menu, text) = model_and_text(&site, Loader::Ipxe);
-        check_ipxe(&menu, &text);
-        let (menu, text) = model_and_text(&site, Loader::Grub);
-        check_grub(&menu, &text);
+        check(&site);
     }
 }
 

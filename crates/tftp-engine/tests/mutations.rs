@@ -1,4 +1,5 @@
-//! What real clients and servers send, bent: nothing panics, and what is answered keeps its bounds.
+//! What real clients and servers send, bent: nothing panics, and what is answered keeps its bounds. `integration/fuzz` holds the same
+//! functions to whatever libFuzzer finds.
 
 #![allow(clippy::unwrap_used, reason = "allow-unwrap-in-tests does not reach the helpers of an integration test")]
 
@@ -120,96 +121,109 @@ fn answered(oack: &[u8]) -> Vec<(String, u64)> {
     fields.chunks_exact(2).map(|pair| (pair[0].clone(), pair[1].parse().unwrap())).collect()
 }
 
+/// A request is refused with a short ERROR, or its name is harmless and its OACK says only what was asked.
+pub(crate) fn check_request(bytes: &[u8], size: u64) {
+    let request = match ReadRequest::parse(bytes) {
+        Ok(request) => request,
+        Err(error) => {
+            let reply = error.reply().map(|packet| packet.encode()).unwrap_or_default();
+            assert!(reply.len() <= 24, "{}", reply.escape_ascii());
+            return;
+        }
+    };
+    let components: Vec<_> = request.name.as_bytes().split(|&byte| byte == b'/').collect();
+    assert!(components.iter().all(|name| ![&b""[..], b".", b".."].contains(name)), "{}", request.name);
+    assert!(!request.name.as_bytes().iter().any(|byte| [0, b'\\'].contains(byte)));
+    assert_eq!(ReadRequest::parse(&request.encode()), Ok(request.clone()));
+
+    let agreed = request.negotiate(&LIMITS, size);
+    let Some(oack) = agreed.oack() else { return };
+    // A size has at most 20 digits; all else is at most as long as the question.
+    assert!(oack.len() <= bytes.len() + 20);
+    for (name, value) in answered(&oack) {
+        let asked = request.options.iter().any(|asked| match (name.as_str(), *asked) {
+            ("blksize", Asked::BlockSize(most)) => (8..=u64::from(most.min(1468))).contains(&value),
+            ("windowsize", Asked::WindowSize(most)) => (1..=u64::from(most.min(64))).contains(&value),
+            ("timeout", Asked::Timeout(seconds)) => value == u64::from(seconds) && value <= 10,
+            ("tsize", Asked::TransferSize) => value == size,
+            _ => false,
+        });
+        assert!(asked, "{name}={value} for {}", bytes.escape_ascii());
+    }
+}
+
+/// Whatever arrives at a transfer (each packet so many milliseconds after the one before), it sends blocks of the file, no more than a
+/// window at a time, and ends.
+pub(crate) fn check_transfer(request: &[u8], packets: &[(Vec<u8>, u64)], size: u64) {
+    let Ok(parsed) = ReadRequest::parse(request) else { return };
+    let agreed = parsed.negotiate(&LIMITS, size);
+    let mut transfer = Transfer::new(at(0), &agreed, size);
+    let mut ms = 0;
+    for (packet, pause) in packets {
+        ms += pause;
+        transfer.on_timer(at(ms));
+        if ReadRequest::parse(packet).is_ok() {
+            if transfer.on_request(at(ms), packet == request) == Repeated::Replace {
+                assert!(transfer.outcome().is_some());
+            }
+        } else {
+            transfer.on_packet(at(ms), packet);
+        }
+        while let Some(transmit) = transfer.poll(at(ms)) {
+            let Transmit::Blocks { first, count } = transmit else { continue };
+            assert!((1..=agreed.window).contains(&count));
+            assert!(first >= 1 && first + u64::from(count) - 1 <= size / u64::from(agreed.block_size) + 1);
+        }
+        assert_eq!(transfer.outcome().is_none(), transfer.next_deadline().is_some());
+    }
+    // Left alone, it comes to an end.
+    for _ in 0..1000 {
+        let Some(deadline) = transfer.next_deadline() else { break };
+        transfer.on_timer(deadline);
+        while transfer.poll(deadline).is_some() {}
+    }
+    assert!(transfer.outcome().is_some());
+}
+
+/// The client's side: a server may say anything, and gets ACKs, one ERROR and silence.
+pub(crate) fn check_fetch(packets: &[(Vec<u8>, u64)]) {
+    let wishes = Wishes { block_size: Some(1468), window: Some(4), timeout: None };
+    let mut fetch = Fetch::new(at(0), FileName::parse(b"f").unwrap(), wishes);
+    let (mut ms, mut bytes) = (0, 0);
+    for (packet, pause) in packets {
+        ms += pause;
+        fetch.on_timer(at(ms));
+        let payload = fetch.on_packet(at(ms), packet).len();
+        assert!(payload <= usize::from(fetch.agreed().block_size));
+        bytes += payload as u64;
+        while let Some(send) = fetch.poll(at(ms)) {
+            assert!(send == FetchSend::Request || send.encode(fetch.request()).len() < 32);
+        }
+    }
+    if let Some(Ok(fetched)) = fetch.outcome() {
+        assert_eq!(fetched.bytes, bytes);
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 4096, failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// A request is refused with a short ERROR, or its name is harmless and its OACK says only what was asked.
     #[test]
     fn requests(bytes in mutated(&REQUESTS), size in any::<u64>()) {
-        let request = match ReadRequest::parse(&bytes) {
-            Ok(request) => request,
-            Err(error) => {
-                let reply = error.reply().map(|packet| packet.encode()).unwrap_or_default();
-                prop_assert!(reply.len() <= 24, "{}", reply.escape_ascii());
-                return Ok(());
-            }
-        };
-        let components: Vec<_> = request.name.as_bytes().split(|&byte| byte == b'/').collect();
-        prop_assert!(components.iter().all(|name| ![&b""[..], b".", b".."].contains(name)), "{}", request.name);
-        prop_assert!(!request.name.as_bytes().iter().any(|byte| [0, b'\\'].contains(byte)));
-        prop_assert_eq!(ReadRequest::parse(&request.encode()), Ok(request.clone()));
-
-        let agreed = request.negotiate(&LIMITS, size);
-        let Some(oack) = agreed.oack() else { return Ok(()) };
-        // A size has at most 20 digits; all else is at most as long as the question.
-        prop_assert!(oack.len() <= bytes.len() + 20);
-        for (name, value) in answered(&oack) {
-            let asked = request.options.iter().any(|asked| match (name.as_str(), *asked) {
-                ("blksize", Asked::BlockSize(most)) => (8..=u64::from(most.min(1468))).contains(&value),
-                ("windowsize", Asked::WindowSize(most)) => (1..=u64::from(most.min(64))).contains(&value),
-                ("timeout", Asked::Timeout(seconds)) => value == u64::from(seconds) && value <= 10,
-                ("tsize", Asked::TransferSize) => value == size,
-                _ => false,
-            });
-            prop_assert!(asked, "{name}={value} for {}", bytes.escape_ascii());
-        }
+        check_request(&bytes, size);
     }
 
-    /// Whatever arrives at a transfer, it sends blocks of the file, no more than a window at a time, and ends.
     #[test]
     fn transfers(
         request in mutated(&REQUESTS[..11]),
         packets in proptest::collection::vec((mutated(&PACKETS), 0..3000_u64), 0..40),
         size in 0..100_000_u64,
     ) {
-        let Ok(parsed) = ReadRequest::parse(&request) else { return Ok(()) };
-        let agreed = parsed.negotiate(&LIMITS, size);
-        let mut transfer = Transfer::new(at(0), &agreed, size);
-        let mut ms = 0;
-        for (packet, pause) in packets {
-            ms += pause;
-            transfer.on_timer(at(ms));
-            if ReadRequest::parse(&packet).is_ok() {
-                if transfer.on_request(at(ms), packet == request) == Repeated::Replace {
-                    prop_assert!(transfer.outcome().is_some());
-                }
-            } else {
-                transfer.on_packet(at(ms), &packet);
-            }
-            while let Some(transmit) = transfer.poll(at(ms)) {
-                let Transmit::Blocks { first, count } = transmit else { continue };
-                prop_assert!((1..=agreed.window).contains(&count));
-                prop_assert!(first >= 1 && first + u64::from(count) - 1 <= size / u64::from(agreed.block_size) + 1);
-            }
-            prop_assert_eq!(transfer.outcome().is_none(), transfer.next_deadline().is_some());
-        }
-        // Left alone, it comes to an end.
-        for _ in 0..1000 {
-            let Some(deadline) = transfer.next_deadline() else { break };
-            transfer.on_timer(deadline);
-            while transfer.poll(deadline).is_some() {}
-        }
-        prop_assert!(transfer.outcome().is_some());
+        check_transfer(&request, &packets, size);
     }
 
-    /// The client's side: a server may say anything, and gets ACKs, one ERROR and silence.
     #[test]
     fn fetches(packets in proptest::collection::vec((mutated(&PACKETS), 0..3000_u64), 0..40)) {
-        let wishes = Wishes { block_size: Some(1468), window: Some(4), timeout: None };
-        let mut fetch = Fetch::new(at(0), FileName::parse(b"f").unwrap(), wishes);
-        let (mut ms, mut bytes) = (0, 0);
-        for (packet, pause) in packets {
-            ms += pause;
-            fetch.on_timer(at(ms));
-            let payload = fetch.on_packet(at(ms), &packet).len();
-            prop_assert!(payload <= usize::from(fetch.agreed().block_size));
-            bytes += payload as u64;
-            while let Some(send) = fetch.poll(at(ms)) {
-                prop_assert!(send == FetchSend::Request || send.encode(fetch.request()).len() < 32);
-            }
-        }
-        if let Some(Ok(fetched)) = fetch.outcome() {
-            prop_assert_eq!(fetched.bytes, bytes);
-        }
+        check_fetch(&packets);
     }
 }
