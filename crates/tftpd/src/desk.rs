@@ -1,14 +1,16 @@
 //! What all transfers share: the files, the limits, the counts and where events go.
 
 use std::fmt;
+use std::fs::File;
+use std::io;
 use std::net::{Ipv4Addr, SocketAddrV4};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use service::confined::{OpenError, Root};
-use tftp_engine::{Agreed, ErrorCode, FileName, Limits, Outcome, Packet, ReadRequest, Stats};
+use tftp_engine::{Agreed, ErrorCode, FileName, Limits, Mode, Outcome, Packet, ReadRequest, Stats};
 
 use crate::admission::{Admissions, ErrorBudget};
 use crate::source::Source;
@@ -149,10 +151,32 @@ impl Desk {
 
     /// Opens the file of a request that came to our address `local`.
     pub(crate) fn open(&self, request: &ReadRequest, local: Ipv4Addr) -> Result<Source, Refusal> {
+        self.open_by(request, local, Root::open, Source::new)
+    }
+
+    /// As [`Desk::open`], if all that it takes is in memory; `None` if a disk would have to be waited for.
+    pub(crate) fn open_cached(&self, request: &ReadRequest, local: Ipv4Addr) -> Option<Result<Source, Refusal>> {
+        match self.open_by(request, local, Root::open_cached, Source::cached) {
+            Err(Refusal::Open(OpenError::Io { source, .. }) | Refusal::Read { source, .. })
+                if source.kind() == io::ErrorKind::WouldBlock =>
+            {
+                None
+            }
+            opened => Some(opened),
+        }
+    }
+
+    fn open_by(
+        &self,
+        request: &ReadRequest,
+        local: Ipv4Addr,
+        open: impl Fn(&Root, &Path) -> Result<(File, u64), OpenError>,
+        source: impl Fn(File, u64, Mode) -> io::Result<Source>,
+    ) -> Result<Source, Refusal> {
         for path in (self.resolve)(&request.name, local) {
-            match self.root.open(&path) {
+            match open(&self.root, &path) {
                 Ok((file, size)) => {
-                    return Source::new(file, size, request.mode).map_err(|source| Refusal::Read { path, source });
+                    return source(file, size, request.mode).map_err(|source| Refusal::Read { path, source });
                 }
                 Err(OpenError::NotFound(_)) => {}
                 Err(error) => return Err(Refusal::Open(error)),

@@ -42,6 +42,21 @@ impl Source {
         }
     }
 
+    /// As [`Source::new`], if it need not wait.
+    ///
+    /// # Errors
+    /// `WouldBlock` if it would.
+    pub(crate) fn cached(file: File, size: u64, mode: Mode) -> io::Result<Self> {
+        if mode == Mode::Netascii {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        let source = Self::File { file, size, tells_not: AtomicBool::new(false) };
+        if size > 0 {
+            source.read_cached(&mut [0], 0)?;
+        }
+        Ok(source)
+    }
+
     /// How many bytes will be sent.
     pub(crate) fn size(&self) -> u64 {
         match self {

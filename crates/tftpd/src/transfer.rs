@@ -91,8 +91,11 @@ async fn answer(
     replacement
 }
 
-/// Looking for a file may wait for the disk too.
+/// Looking for a file may wait for the disk too; but what one machine of a room has asked for, the next ones find in memory.
 async fn open(desk: &Arc<Desk>, request: &ReadRequest, local: Ipv4Addr) -> Result<Source, Refusal> {
+    if let Some(opened) = desk.open_cached(request, local) {
+        return opened;
+    }
     let (desk, request) = (Arc::clone(desk), request.clone());
     let open = move || desk.open(&request, local);
     at_leisure(open).await.map_err(Refusal::Thread)?

@@ -37,6 +37,7 @@ impl Door {
     /// Takes over a bound socket, of this process or from systemd.
     pub(crate) fn new(socket: StdSocket) -> io::Result<Self> {
         setsockopt(&socket, sockopt::Ipv4PacketInfo, &true)?;
+        setsockopt(&socket, sockopt::RcvBuf, &RECEIVE_BUFFER)?;
         socket.set_nonblocking(true)?;
         Ok(Self { socket: UdpSocket::from_std(socket)? })
     }
@@ -259,6 +260,8 @@ sockopt_impl!(
     libc::c_int
 );
 
+/// A room that is switched on at once must fit. The kernel grants what `net.core.rmem_max` allows.
+const RECEIVE_BUFFER: usize = 1 << 20;
 /// Of DATA, in bytes.
 const HEADER: usize = 4;
 /// IPv4, UDP, TFTP.
