@@ -30,7 +30,7 @@ const SHAPES: [(u16, u16); 4] = [(512, 1), (1468, 1), (1468, 4), (1468, 16)];
 /// Clients at once, and the bytes that each fetches: enough for about a second.
 const CROWDS: [(u32, usize); 3] = [(1, 16 << 20), (100, 320 << 10), (1000, 32 << 10)];
 /// What many clients or a slow server may take for their downloads.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(30);
 /// The same over a line that loses packets: who waits five seconds for each of them takes a minute.
 const LONG_PATIENCE: Duration = Duration::from_secs(90);
 /// What a client fetches over a line that loses packets. Waiting is what takes the time there.
@@ -81,14 +81,15 @@ impl<'a> Bench<'a> {
             Server::dnsmasq(lab, &root)?,
         ];
         let bench = Self { lab, servers, content: Arc::new(content) };
-        let ready = |server: &Server| {
-            let what = format!("a first file from {}", server.name);
-            lab.poll(&what, Duration::from_secs(60), || {
-                Ok(bench.fetch(&bench.load(server, 1, CROWDS[2].1, 1468, 1)?).ok())
-            })
-        };
-        bench.servers.iter().try_for_each(|server| ready(server).map(drop))?;
+        bench.servers.iter().try_for_each(|server| bench.ready(server))?;
         Ok(bench)
+    }
+
+    /// Waits until the server serves.
+    fn ready(&self, server: &Server) -> Result<()> {
+        let what = format!("a first file from {}", server.name);
+        let first = || Ok(self.fetch(&self.load(server, 1, CROWDS[2].1, 1468, 1)?).ok().map(drop));
+        self.lab.poll(&what, Duration::from_secs(60), first)
     }
 
     /// MB/s of all clients together.
@@ -138,6 +139,11 @@ impl<'a> Bench<'a> {
         rounds: usize,
         sample: impl Fn(&Server) -> Result<f64>,
     ) -> Result<Vec<Row>> {
+        for server in &self.servers {
+            if server.revive(self.lab)? {
+                self.ready(server)?;
+            }
+        }
         let mut samples = vec![Some(Vec::new()); self.servers.len()];
         for _ in 0..rounds {
             for (server, samples) in self.servers.iter().zip(&mut samples) {

@@ -1,5 +1,6 @@
 //! The servers that are measured, each at an address of its own and at port 69.
 
+use std::cell::RefCell;
 use std::fs;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
@@ -16,7 +17,8 @@ pub(super) struct Server {
     pub(super) name: &'static str,
     pub(super) version: String,
     pub(super) address: Ipv4Addr,
-    process: Process,
+    command: RefCell<Command>,
+    process: RefCell<Process>,
 }
 
 impl Server {
@@ -55,6 +57,15 @@ impl Server {
         Self::start(lab, "dnsmasq", address, &program, command)
     }
 
+    /// Starts it anew if it has broken down; true if so.
+    pub(super) fn revive(&self, lab: &Lab) -> Result<bool> {
+        let mut process = self.process.borrow_mut();
+        let Some(status) = process.exited()? else { return Ok(false) };
+        lab.log().note("lab", format!("{} has ended: {status}", self.name));
+        *process = Process::start(lab.log(), self.name, &mut self.command.borrow_mut())?;
+        Ok(true)
+    }
+
     /// For a row.
     pub(super) fn peer(&self, value: f64) -> Peer {
         Peer { value, name: self.name.to_owned(), version: self.version.clone() }
@@ -62,7 +73,7 @@ impl Server {
 
     /// The most memory that it has held at once, in MB.
     pub(super) fn peak_memory(&self) -> Result<f64> {
-        let path = format!("/proc/{}/status", self.process.id());
+        let path = format!("/proc/{}/status", self.process.borrow().id());
         let status = fs::read_to_string(&path).map_err(Error::io(format!("reading {path}")))?;
         let peak =
             status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB")?.parse().ok());
@@ -72,7 +83,7 @@ impl Server {
 
     fn start(lab: &Lab, name: &'static str, address: Ipv4Addr, program: &Path, mut command: Command) -> Result<Self> {
         let version = unpacked::version(Command::new(program).arg("--version"))?;
-        let process = Process::start(lab.log(), name, &mut command)?;
-        Ok(Self { name, version, address, process })
+        let process = RefCell::new(Process::start(lab.log(), name, &mut command)?);
+        Ok(Self { name, version, address, command: RefCell::new(command), process })
     }
 }
