@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
+use nix::unistd::syncfs;
 use thiserror::Error;
 
 /// What all unfinished files and directories of the publisher begin with.
@@ -59,8 +60,13 @@ impl StagedFile {
     }
 
     /// Syncs the file and gives it its name. The name itself lasts only after [`sync_directory`].
-    pub(crate) fn place(mut self, target: &Path) -> Result<(), WriteError> {
+    pub(crate) fn place(self, target: &Path) -> Result<(), WriteError> {
         self.file.sync_all().map_err(|error| WriteError::new("sync", &self.path, error))?;
+        self.place_synced(target)
+    }
+
+    /// As [`StagedFile::place`], for one that was synced with others ([`FileSystem::sync`]).
+    pub(crate) fn place_synced(mut self, target: &Path) -> Result<(), WriteError> {
         fs::rename(&self.path, target).map_err(|error| WriteError::new("rename a finished file to", target, error))?;
         self.placed = true;
         Ok(())
@@ -73,6 +79,27 @@ impl Drop for StagedFile {
             // If even this fails, the next run removes it by its prefix.
             let _ = fs::remove_file(&self.path);
         }
+    }
+}
+
+/// A file system, to sync many files of it at once.
+pub(crate) struct FileSystem {
+    path: PathBuf,
+    directory: File,
+}
+
+impl FileSystem {
+    /// The one that this directory is in. To be called before the first file is written: failures to write are told to those
+    /// who had opened something of the file system by then (syncfs(2)).
+    pub(crate) fn of(directory: &Path) -> Result<Self, WriteError> {
+        let path = directory.to_owned();
+        let directory = File::open(&path).map_err(|error| WriteError::new("open", &path, error))?;
+        Ok(Self { path, directory })
+    }
+
+    /// Makes everything last that was written to it.
+    pub(crate) fn sync(&self) -> Result<(), WriteError> {
+        syncfs(&self.directory).map_err(|errno| WriteError::new("sync the file system of", &self.path, errno.into()))
     }
 }
 

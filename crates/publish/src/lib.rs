@@ -12,6 +12,7 @@
 
 mod bundle;
 mod cache;
+mod commit;
 mod durable;
 mod follow;
 mod frames;

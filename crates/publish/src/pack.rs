@@ -1,6 +1,6 @@
 //! Packing a closure: each store path once, on all cores.
 
-use std::io::{self, Write as _};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -15,6 +15,7 @@ use thiserror::Error;
 use zstd::bulk::Compressor;
 
 use crate::cache::Cache;
+use crate::commit::{self, Committer, Packed};
 use crate::durable::{StagedFile, WriteError};
 use crate::frames::{FrameWriter, Job};
 use crate::publisher::Event;
@@ -101,52 +102,71 @@ impl Packer<'_> {
     fn pack_missing(&self, mut missing: Vec<PathInfo>) -> Result<Vec<NarInfo>, PackError> {
         // Largest first: the last one to finish is then a small one, whatever the number of cores.
         missing.sort_by_key(|path| std::cmp::Reverse(path.nar_size));
-        let next = AtomicUsize::new(0);
-        let stop = AtomicBool::new(false);
-        let outcome = Mutex::new(Ok(Vec::with_capacity(missing.len())));
+        let work = Work { paths: &missing, next: AtomicUsize::new(0), stop: AtomicBool::new(false) };
+        let failure = Mutex::new(None);
+        let fail = |error: PackError| {
+            // The first one; the others follow from it, for they see `stop` only afterwards.
+            failure.lock().expect("no thread panics while it fails").get_or_insert(error);
+            work.stop.store(true, Ordering::Relaxed);
+        };
         let (helpers, jobs) = mpsc::sync_channel::<Job>(0);
         let jobs = Mutex::new(jobs);
-        let work = |worker: usize, helpers: SyncSender<Job>| {
-            let mut compressor = match Compressor::new(self.level) {
-                Ok(compressor) => compressor,
-                Err(source) => return record(&outcome, &stop, Err(PackError::Level { level: self.level, source })),
-            };
-            while !stop.load(Ordering::Relaxed) {
-                let Some(path) = missing.get(next.fetch_add(1, Ordering::Relaxed)) else { break };
-                let mut hands = Hands { worker, compressor: &mut compressor, helpers: &helpers };
-                record(&outcome, &stop, self.pack_path(path, &mut hands, &stop));
-            }
-            // Nothing is left to begin: from now on a helper, until nobody packs any more.
-            drop(helpers);
-            while let Some(job) = next_job(&jobs) {
-                job.run(&mut compressor);
-            }
-        };
-        thread::scope(|scope| {
+        let (packed, to_commit) = mpsc::sync_channel(commit::WAITING);
+        let committer = Committer::new(self.cache)?;
+        let infos = thread::scope(|scope| {
             // As many as there are cores even for a single path, which may have many frames.
-            for worker in 0..thread::available_parallelism().map_or(1, usize::from) {
-                let (work, helpers) = (&work, helpers.clone());
-                scope.spawn(move || work(worker, helpers));
+            for _ in 0..thread::available_parallelism().map_or(1, usize::from) {
+                let (work, jobs, fail) = (&work, &jobs, &fail);
+                let (helpers, packed) = (helpers.clone(), packed.clone());
+                scope.spawn(move || self.pack_some(work, helpers, packed, jobs).unwrap_or_else(fail));
             }
-            drop(helpers);
+            drop((helpers, packed));
+            let placed = |info: &NarInfo| (self.report)(Event::Persisted(&self.cache.narinfo(&info.store_path)));
+            committer.run(to_commit, placed).map_err(|error| fail(error.into())).unwrap_or_default()
         });
-        outcome.into_inner().expect("no thread panics while it records")
+        failure.into_inner().expect("no thread panics while it fails").map_or(Ok(infos), Err)
     }
 
-    fn pack_path(&self, path: &PathInfo, hands: &mut Hands<'_>, stop: &AtomicBool) -> Result<NarInfo, PackError> {
-        let worker = hands.worker;
-        let staged = StagedFile::create(&self.cache.nars(), &worker.to_string())?;
+    /// One thread's part: paths while there are any, then frames of the others' paths.
+    fn pack_some(
+        &self,
+        work: &Work<'_>,
+        helpers: SyncSender<Job>,
+        packed: SyncSender<Packed>,
+        jobs: &Mutex<Receiver<Job>>,
+    ) -> Result<(), PackError> {
+        let level = |source| PackError::Level { level: self.level, source };
+        let mut compressor = Compressor::new(self.level).map_err(level)?;
+        while let Some(path) = work.next() {
+            // Nobody takes it any more if the cache can't be written, which is told already.
+            let _ = packed.send(self.pack_path(path, &mut compressor, &helpers, work)?);
+        }
+        drop((helpers, packed));
+        while let Some(job) = next_job(jobs) {
+            job.run(&mut compressor);
+        }
+        Ok(())
+    }
+
+    fn pack_path(
+        &self,
+        path: &PathInfo,
+        compressor: &mut Compressor<'static>,
+        helpers: &SyncSender<Job>,
+        work: &Work<'_>,
+    ) -> Result<Packed, PackError> {
+        let staged = StagedFile::create(&self.cache.nars(), &path.path.hash().to_string())?;
         let write_error = |error| WriteError::new("write", staged.path(), error);
         let on_bytes = |bytes| {
             (self.report)(Event::Packed { bytes });
             // Another worker has failed: there is nothing to finish for.
-            if stop.load(Ordering::Relaxed) {
+            if work.stop.load(Ordering::Relaxed) {
                 Err(io::Error::other("given up, for another path failed"))
             } else {
                 Ok(())
             }
         };
-        let mut frames = FrameWriter::new(staged.file(), hands.compressor, hands.helpers, on_bytes);
+        let mut frames = FrameWriter::new(staged.file(), compressor, helpers, on_bytes);
         let listing =
             walk::write_nar(&self.on_disk(path), &mut frames).map_err(|error| match frames.take_failure() {
                 Some(failure) => write_error(failure).into(),
@@ -169,14 +189,7 @@ impl Packer<'_> {
             content_address: path.content_address.clone(),
         };
         self.keys.iter().for_each(|key| info.sign(key));
-        staged.place(&self.cache.packed(&info))?;
-        if let Some(listing) = listing.to_json() {
-            self.place(&self.cache.listing(&path.path), worker, &listing)?;
-        }
-        // Last, for it says that the others are there.
-        self.place(&self.cache.narinfo(&path.path), worker, &info.to_string())?;
-        (self.report)(Event::Persisted(&self.cache.narinfo(&path.path)));
-        Ok(info)
+        Ok(Packed { info, pack: staged, listing: listing.to_json() })
     }
 
     /// Reads a path once more and compares it with the database.
@@ -187,23 +200,24 @@ impl Packer<'_> {
         compare(path, Sha256Digest::new(hasher.0.finalize().into()))
     }
 
-    fn place(&self, target: &Path, worker: usize, text: &str) -> Result<(), WriteError> {
-        let staged = StagedFile::create(self.cache.root(), &worker.to_string())?;
-        staged.file().write_all(text.as_bytes()).map_err(|error| WriteError::new("write", staged.path(), error))?;
-        staged.place(target)
-    }
-
     fn on_disk(&self, path: &PathInfo) -> PathBuf {
         self.store.on_disk(Path::new(path.path.as_str()))
     }
 }
 
-/// What a thread packs with.
-struct Hands<'a> {
-    /// Its number, which keeps its files apart from the others'.
-    worker: usize,
-    compressor: &'a mut Compressor<'static>,
-    helpers: &'a SyncSender<Job>,
+/// What is to be packed, by several threads.
+struct Work<'a> {
+    paths: &'a [PathInfo],
+    next: AtomicUsize,
+    /// Something has failed: there is nothing to finish for.
+    stop: AtomicBool,
+}
+
+impl<'a> Work<'a> {
+    fn next(&self) -> Option<&'a PathInfo> {
+        let path = self.paths.get(self.next.fetch_add(1, Ordering::Relaxed));
+        path.filter(|_| !self.stop.load(Ordering::Relaxed))
+    }
 }
 
 /// Waits for a frame to compress; none when nobody is left who could offer one.
@@ -234,17 +248,4 @@ fn compare(path: &PathInfo, found: Sha256Digest) -> Result<(), PackError> {
 
 fn unreadable(path: &PathInfo, error: WalkError) -> PackError {
     PackError::Unreadable { path: path.path.clone(), source: io::Error::other(error) }
-}
-
-/// Keeps the first error; the others follow from it.
-fn record(outcome: &Mutex<Result<Vec<NarInfo>, PackError>>, stop: &AtomicBool, result: Result<NarInfo, PackError>) {
-    let mut outcome = outcome.lock().expect("no thread panics while it records");
-    match (&mut *outcome, result) {
-        (Ok(infos), Ok(info)) => infos.push(info),
-        (Ok(_), Err(error)) => {
-            stop.store(true, Ordering::Relaxed);
-            *outcome = Err(error);
-        }
-        (Err(_), _) => {}
-    }
 }
