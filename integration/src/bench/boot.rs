@@ -21,8 +21,8 @@ use crate::servers::{LEVEL, Servers};
 use crate::system::{Toplevel, Via};
 use crate::{Error, Lab, Result, Workspace};
 
-/// Fewer than elsewhere: a round is six boots under emulation, some five minutes.
-const ROUNDS: usize = 3;
+/// A round is six boots under emulation, some five minutes.
+const ROUNDS: usize = 5;
 
 /// What is booted, and the most that we may need of what the peer needs (issue 3).
 const BOOTS: [(&str, f64); 3] =
@@ -56,6 +56,14 @@ pub(super) fn run(workspace: &Workspace) -> Result<Vec<Row>> {
             rows.push(row(format!("{what}: {measure}"), unit, goal, median(&|round| pick(&round.boots[index]))));
         }
     }
+    let again = |pick: Pick| percentile(&rounds.iter().map(|(ours, _)| pick(&ours.boots[2])).collect::<Vec<_>>(), 50);
+    rows.push(Row::ours(
+        "generation 2, again: NARs and bundles",
+        "MB",
+        again(|seen| seen.packed as f64 / 1e6),
+        Some(0.0),
+    ));
+    rows.push(Row::ours("generation 2, again: manifests", "requests", again(|seen| seen.manifests as f64), Some(1.0)));
     let on_server = median(&|round| round.on_server as f64 / 1e6);
     rows.push(row("both generations on the server".into(), "MB", 1.0, on_server));
     rows.push(row(
@@ -86,6 +94,10 @@ struct Seen {
     login_seconds: f64,
     /// Bytes.
     sent: u64,
+    /// Bytes of packs and bundles among them.
+    packed: u64,
+    /// How often a closure manifest was asked for.
+    manifests: u64,
     /// Bytes.
     memory: u64,
 }
@@ -169,7 +181,13 @@ impl Booth<'_> {
         let sent = timeline.traffic;
         let image = if self.side == Side::Peer { size(&self.image(toplevel))? } else { 0 };
         boot.shut_down(BOOT)?;
-        Ok(Seen { login_seconds, sent: sent.loader_bytes + sent.boot_bytes + sent.fetched_bytes() + image, memory })
+        Ok(Seen {
+            login_seconds,
+            sent: sent.loader_bytes + sent.boot_bytes + sent.fetched_bytes() + image,
+            packed: sent.nar_bytes + sent.bundle_bytes,
+            manifests: sent.manifests,
+            memory,
+        })
     }
 
     /// What both generations take there. Kernels and initrds are counted on either side.

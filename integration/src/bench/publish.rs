@@ -9,7 +9,7 @@ use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::closure::open;
+use super::closure::{SITE_LEVEL, open};
 use super::measured::Cost;
 use super::{Peer, Row, percentile};
 use crate::process::{Process, run as run_program};
@@ -19,8 +19,6 @@ use crate::system::{GenerationKind, NewerNix, Toplevel, Work, build_elf};
 use crate::{Error, Result, Workspace, interrupt};
 
 const ROUNDS: usize = 5;
-/// Both tools' level: the default of ours.
-const LEVEL: u32 = 3;
 
 pub(super) fn run(workspace: &Workspace) -> Result<Vec<Row>> {
     let work = Work::at(&workspace.logs("systems"))?;
@@ -104,7 +102,7 @@ fn image(room: &Room, work: &Work, toplevel: &Toplevel) -> Result<f64> {
     let paths = toplevel.closure.iter().map(|path| work.store().join(path.path.trim_start_matches('/')));
     let mut command = Command::new("mksquashfs");
     command.args(paths).arg(&image).args(["-quiet", "-no-progress", "-all-root", "-comp", "zstd"]);
-    command.args(["-Xcompression-level", &LEVEL.to_string()]);
+    command.args(["-Xcompression-level", &SITE_LEVEL.to_string()]);
     Ok(Cost::of("mksquashfs", || Process::start(room.lab.log(), "mksquashfs", &mut command))?.seconds)
 }
 
@@ -116,8 +114,10 @@ struct Nix {
 impl Nix {
     /// Seconds for what a binary cache lacks of a closure.
     fn copy(&self, room: &Room, toplevel: &Toplevel, cache: &Path) -> Result<f64> {
-        let to =
-            format!("file://{}?compression=zstd&compression-level={LEVEL}&parallel-compression=true", cache.display());
+        let to = format!(
+            "file://{}?compression=zstd&compression-level={SITE_LEVEL}&parallel-compression=true",
+            cache.display()
+        );
         let mut command = Command::new(&self.program);
         command.args(["copy", "--to", &to, &toplevel.path]);
         command.env("NIX_REMOTE", format!("local?root={}", self.store.display()));

@@ -2,7 +2,9 @@
 //!
 //! Server and clients are in two network namespaces, between them one cable of 1 Gbit/s (a token bucket at the server's end). Each client has an
 //! address of its own, asks once for the same 20 MB when all do, and throws away what it gets. The arithmetic is what the cable
-//! needs for all of it, without any headers.
+//! needs for all of it, without any headers. Four real clients, which keep what they get, come last.
+
+mod real;
 
 use std::net::SocketAddrV4;
 use std::process::Command;
@@ -16,8 +18,10 @@ use crate::namespace::{Namespace, PREFIX_LENGTH};
 use crate::process::run as run_program;
 use crate::{Error, Lab, Result, Workspace, interrupt};
 
-/// Clients, and how often they storm; the row has the medians. (300 take most of a minute each time.)
-const STORMS: [(u32, usize); 3] = [(30, 5), (100, 5), (300, 3)];
+/// How many clients storm.
+const STORMS: [u32; 3] = [30, 100, 300];
+/// How often; the rows have the medians. (300 take most of a minute each time.)
+const TIMES: usize = 5;
 const PAYLOAD: usize = 20_000_000;
 /// Megabit in a second.
 const LINK: u32 = 1000;
@@ -30,13 +34,13 @@ pub(super) fn run(workspace: &Workspace) -> Result<Vec<Row>> {
     let lab = Lab::open("storm", &workspace.logs("bench"), 0)?;
     let content = Content::publish(workspace, lab, PAYLOAD)?;
     let lab = &content.room.lab;
-    let most = STORMS.iter().map(|(clients, _)| *clients).max().unwrap_or_default();
+    let most = STORMS.into_iter().max().unwrap_or_default();
     let room = cable(lab, most)?;
     let mut rows = Vec::new();
-    for (clients, times) in STORMS {
+    for clients in STORMS {
         let arithmetic = f64::from(clients) * content.pack.1 as f64 / (f64::from(LINK) * MEGABIT);
         let (mut ours, mut nginx) = (Vec::new(), Vec::new());
-        for _ in 0..times {
+        for _ in 0..TIMES {
             // Each storm meets a server of its own, so that its memory is its own too.
             let server = Web::ours(workspace, &content.room)?;
             ours.push(storm(lab, &room, &server, &content.pack, clients)?);
@@ -44,11 +48,12 @@ pub(super) fn run(workspace: &Workspace) -> Result<Vec<Row>> {
             let server = Web::nginx(workspace, &content.room, 8081, true)?;
             nginx.push(storm(lab, &room, &server, &content.pack, clients)?);
             let peer = |value| server.peer(value);
-            if nginx.len() == times {
+            if nginx.len() == TIMES {
                 rows.extend(rows_of(clients, arithmetic, &ours, &nginx, peer));
             }
         }
     }
+    rows.extend(real::run(workspace, &content)?);
     Ok(rows)
 }
 

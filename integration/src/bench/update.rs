@@ -17,7 +17,7 @@ use nix_format::narinfo::NarInfo;
 use super::closure::{Clients, agent, closure, fetch_and_register, open};
 use super::measured::Cost;
 use super::peer::StockNix;
-use super::web::Web;
+use super::web::{Cable, Web};
 use super::{Peer, Row};
 use crate::process::run as run_program;
 use crate::room::Room;
@@ -134,7 +134,7 @@ impl Race<'_> {
 
         let mut rows = Vec::new();
         for (rate, words) in WIRES {
-            self.wire(&["add", "dev", "lo", "root", "tbf", "rate", rate, "burst", "256kb", "latency", "50ms"])?;
+            let cable = Cable::of(lab, rate)?;
             let (mut own, mut peer) = (Vec::new(), Vec::new());
             for _ in 0..ROUNDS {
                 let root = copy(&ours_old, &ours)?;
@@ -142,18 +142,13 @@ impl Race<'_> {
                 let root = copy(&peers_old, &peers)?;
                 peer.push(Cost::of("nix-store", || nix.realise(self.room, self.new.1, &root))?);
             }
-            self.wire(&["del", "dev", "lo", "root"])?;
+            drop(cable);
             let (own, peer) = (Cost::median(&own), Cost::median(&peer));
             let measure = format!("the security updates at {words}");
             rows.push(Row::at_most(measure, "s", own.seconds, nix.peer(peer.seconds), Some(1.0)));
         }
         servers.stop_all()?;
         Ok(rows)
-    }
-
-    /// Client and server share the namespace, so their cable is the loopback interface.
-    fn wire(&self, arguments: &[&str]) -> Result<()> {
-        run_program(self.room.lab.namespace().command("tc").arg("qdisc").args(arguments)).map(drop)
     }
 }
 

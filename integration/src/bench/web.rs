@@ -1,24 +1,29 @@
 //! The HTTP servers that are measured, ours and nginx, over the same files.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
+use boot_model::GenerationRef;
 use nix::unistd::{SysconfVar, sysconf};
 
 use super::load::Connection;
 use super::{Peer, menu};
 use crate::namespace::SERVER;
-use crate::process::Process;
+use crate::process::{Process, run as run_program};
 use crate::room::{Room, Systems};
 use crate::servers::PORT;
+use crate::system::Toplevel;
 use crate::{Error, Lab, Result, Workspace};
 
 /// A room whose cache has one large pack and some small paths.
 pub(super) struct Content {
     pub(super) room: Room,
+    /// The generation with the large pack, of which the toplevel tells nothing but its path.
+    pub(super) large: (GenerationRef, Toplevel),
     /// The URL path of the large pack, and its bytes.
     pub(super) pack: (String, u64),
     /// The URL paths of all narinfos.
@@ -44,13 +49,14 @@ impl Content {
         for number in 1..=PATHS {
             room.publish(&menu::toplevel(&store, room.lab.scratch(), number, 1000, 1000)?)?;
         }
-        room.publish(&menu::toplevel(&store, room.lab.scratch(), PATHS + 1, pack, 0)?)?;
+        let path = menu::toplevel(&store, room.lab.scratch(), PATHS + 1, pack, 0)?;
+        let large = (room.publish(&path)?, Toplevel { path, versions: BTreeMap::new(), closure: Vec::new() });
         let cache = room.site.state().join("cache");
         let narinfos = files(&cache, "")?.into_iter().map(|(name, _)| name);
         let narinfos = narinfos.filter(|name| name.ends_with(".narinfo")).collect();
         let packs = files(&cache.join("nar"), "/nar")?.into_iter();
         let pack = packs.max_by_key(|(_, size)| *size).ok_or_else(|| Error::Wrong("nothing was packed".into()))?;
-        Ok(Self { room, pack, narinfos })
+        Ok(Self { room, large, pack, narinfos })
     }
 }
 
@@ -121,6 +127,27 @@ impl Web {
         let first = move || Connection::open(SocketAddrV4::new(SERVER, 0), address)?.get("/nix-cache-info");
         lab.poll(&format!("an answer of {name}"), READY, || Ok(lab.namespace().run(first).ok()))?;
         Ok(Self { name, version, address, process })
+    }
+}
+
+/// The cable between servers and clients that share a namespace: its loopback interface, slowed down. Dropping it takes the brake off.
+pub(super) struct Cable<'a>(&'a Lab);
+
+impl<'a> Cable<'a> {
+    /// Of a rate as tc has it.
+    pub(super) fn of(lab: &'a Lab, rate: &str) -> Result<Self> {
+        let bucket = ["tbf", "rate", rate, "burst", "256kb", "latency", "50ms"];
+        run_program(lab.namespace().command("tc").args(["qdisc", "add", "dev", "lo", "root"]).args(bucket))?;
+        Ok(Self(lab))
+    }
+}
+
+impl Drop for Cable<'_> {
+    fn drop(&mut self) {
+        let removed = run_program(self.0.namespace().command("tc").args(["qdisc", "del", "dev", "lo", "root"]));
+        if let Err(error) = removed {
+            eprintln!("lab: {error}");
+        }
     }
 }
 
