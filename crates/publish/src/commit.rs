@@ -11,7 +11,8 @@ use nix_format::narinfo::NarInfo;
 use crate::cache::Cache;
 use crate::durable::{FileSystem, StagedFile, WriteError};
 
-/// How many packed paths may wait for a sync; each is an open file.
+/// How many packed paths may wait for a sync, and how many one sync is for. Each of the former is an open file, each of the latter three,
+/// and a process may commonly have 1024.
 pub(crate) const WAITING: usize = 64;
 
 /// A path that is packed, and not yet in the cache.
@@ -38,7 +39,9 @@ impl<'a> Committer<'a> {
     pub(crate) fn run(&self, packed: Receiver<Packed>, placed: impl Fn(&NarInfo)) -> Result<Vec<NarInfo>, WriteError> {
         let mut infos = Vec::new();
         while let Ok(first) = packed.recv() {
-            let batch = [first].into_iter().chain(packed.try_iter()).map(|path| self.stage(path));
+            // Bounded, for those who pack go on meanwhile.
+            let others = packed.try_iter().take(WAITING - 1);
+            let batch = [first].into_iter().chain(others).map(|path| self.stage(path));
             let batch = batch.collect::<Result<Vec<_>, _>>()?;
             self.file_system.sync()?;
             for staged in batch {
@@ -80,4 +83,47 @@ fn stage_text(directory: &Path, name: &str, text: &str) -> Result<StagedFile, Wr
     let staged = StagedFile::create(directory, name)?;
     staged.file().write_all(text.as_bytes()).map_err(|error| WriteError::new("write", staged.path(), error))?;
     Ok(staged)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+    use std::sync::mpsc;
+
+    use generations::Layout;
+
+    use super::*;
+    use crate::durable::leftovers;
+
+    /// A system has a thousand tiny paths, which are packed faster than they are named.
+    #[test]
+    fn a_batch_is_bounded_however_many_paths_wait() {
+        let directory = tempfile::tempdir().unwrap();
+        let cache = Cache::new(&Layout::new(directory.path()));
+        cache.prepare().unwrap();
+        let committer = Committer::new(&cache).unwrap();
+        let (packed, to_commit) = mpsc::channel();
+        let count = 3 * WAITING;
+        for number in 0..count {
+            let pack = StagedFile::create(&cache.nars(), &number.to_string()).unwrap();
+            packed.send(Packed { info: info(number), pack, listing: None }).unwrap();
+        }
+        drop(packed);
+        let most_staged = Cell::new(0);
+        let placed = |_: &NarInfo| {
+            // One of them has its name already.
+            most_staged.set(most_staged.get().max(leftovers(cache.root()).unwrap().len() + 1));
+        };
+        assert_eq!(committer.run(to_commit, placed).unwrap().len(), count);
+        assert_eq!(most_staged.get(), WAITING);
+    }
+
+    fn info(number: usize) -> NarInfo {
+        let digest = format!("sha256:{}", "0".repeat(52));
+        let text = format!(
+            "StorePath: /nix/store/{number:032}-path\nURL: nar/{number:052}.nar.zst\nCompression: zstd\nFileHash: sha256:{number:052}\n\
+             FileSize: 1\nNarHash: {digest}\nNarSize: 1\nReferences: \n"
+        );
+        text.parse().unwrap()
+    }
 }
