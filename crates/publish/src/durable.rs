@@ -9,8 +9,9 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
-use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
-use nix::unistd::syncfs;
+use nix::fcntl::{AT_FDCWD, AtFlags, RenameFlags, renameat2};
+use nix::sys::stat::fstat;
+use nix::unistd::{Uid, fchownat, syncfs};
 use thiserror::Error;
 
 /// What all unfinished files and directories of the publisher begin with.
@@ -265,9 +266,21 @@ fn parent(path: &Path) -> Option<&Path> {
 fn make_directory(path: &Path) -> Result<(), WriteError> {
     let made = match fs::create_dir(path) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(()),
-        made => made.and_then(|()| fs::set_permissions(path, Permissions::from_mode(0o755))),
+        made => made
+            .and_then(|()| fs::set_permissions(path, Permissions::from_mode(0o755)))
+            .and_then(|()| if Uid::effective().is_root() { give_to_owner_of_parent(path) } else { Ok(()) }),
     };
     made.map_err(|error| WriteError::new("create the directory", path, error))
+}
+
+/// What root publishes by hand, the publisher's own user must be able to collect: only a directory's owner removes what is in it.
+///
+/// The directory is named within its parent's descriptor, so that root gives away nothing but what is in the owner's directory already.
+fn give_to_owner_of_parent(path: &Path) -> io::Result<()> {
+    let (Some(parent), Some(name)) = (parent(path), path.file_name()) else { return Ok(()) };
+    let parent = File::open(parent)?;
+    let owner = Uid::from_raw(fstat(&parent)?.st_uid);
+    Ok(fchownat(&parent, name, Some(owner), None, AtFlags::AT_SYMLINK_NOFOLLOW)?)
 }
 
 fn advice(error: &io::Error) -> &'static str {
@@ -304,6 +317,19 @@ mod tests {
             assert_eq!(fs::read_to_string(target.join("text")).unwrap(), text);
         }
         assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn what_root_makes_belongs_to_the_owner_of_the_place() {
+        use std::os::unix::fs::{MetadataExt as _, chown};
+        let directory = tempfile::tempdir().unwrap();
+        let own = directory.path().metadata().unwrap().uid();
+        let owner = if own == 0 { 65_534 } else { own };
+        chown(directory.path(), Some(owner), None).unwrap();
+        make_directories(&directory.path().join("role/1-x")).unwrap();
+        for made in ["role", "role/1-x"] {
+            assert_eq!(directory.path().join(made).metadata().unwrap().uid(), owner);
+        }
     }
 
     #[test]
