@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 use serde::{Deserialize, Serialize};
 
 use crate::report::Report;
-use crate::{MacAddr, Timestamp};
+use crate::{Circuit, MacAddr, Timestamp};
 
 /// One thing that happened to a client: a line of `events/<service>/`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -25,7 +25,8 @@ pub struct Event {
 }
 
 /// What can happen to a client. Texts come from Rookery's own tables or are names that it serves. A client's own words stand in a
-/// [`Report`], and in the `file` or `path` of a request that was refused: printable ASCII there, and not many.
+/// [`Report`], and in the `file` or `path` of a request that was refused; a relay agent's in a `circuit`: printable ASCII in all of
+/// them, and not many.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "kebab-case", rename_all_fields = "kebab-case")]
 pub enum EventKind {
@@ -36,6 +37,9 @@ pub enum EventKind {
         /// The file that the client was told to boot.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         boot_file: Option<String>,
+        /// The wire that the client is on, as its relay agent calls it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        circuit: Option<Circuit>,
         /// The engine's reason in words; with no boot file, why there is none.
         reason: String,
     },
@@ -110,6 +114,7 @@ mod tests {
             EventKind::Dhcp {
                 message: "ACK".into(),
                 boot_file: Some("lpxelinux.0".into()),
+                circuit: Circuit::new(b"eth1"),
                 reason: "selecting".into(),
             },
             EventKind::Tftp {

@@ -3,6 +3,7 @@
 //! Each type is parsed once, at the edge, and cannot hold a value that would be wrong further in: a [`RoleName`] is safe in
 //! a path, a URL and a menu; a [`KernelParameter`] is safe on a kernel command line. There is no I/O here and no clock.
 
+mod circuit;
 mod command_line;
 mod consent;
 mod digest;
@@ -20,6 +21,7 @@ pub mod generation;
 pub mod intent;
 pub mod report;
 
+pub use circuit::{Circuit, InvalidCircuit};
 pub use command_line::{CommandLine, InvalidParameter, KernelParameter, TooLong};
 pub use consent::{DiskSerial, EraseConsent, InvalidConsent, Nonce};
 pub use digest::{InvalidDigest, Sha256Digest};

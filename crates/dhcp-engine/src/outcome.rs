@@ -1,7 +1,7 @@
 use std::fmt;
 use std::net::{Ipv4Addr, SocketAddrV4};
 
-use boot_model::{HostName, MacAddr};
+use boot_model::{Circuit, HostName, MacAddr};
 use dhcproto::v4::MessageType;
 
 use crate::boot::BootVerdict;
@@ -27,6 +27,8 @@ pub struct Decision {
     pub address: Option<Ipv4Addr>,
     /// The configured name of the host.
     pub host_name: Option<HostName>,
+    /// The wire that it is on, where its relay agent says so.
+    pub circuit: Option<Circuit>,
     /// What it boots, or why nothing.
     pub boot: BootVerdict,
     /// To be carried out in order; the first that fails ends it.
@@ -180,7 +182,7 @@ pub enum IgnoreReason {
     NoAddress,
     /// A release or decline of an address that is not this client's.
     NotItsLease,
-    /// A release whose sender does not have the address that it gives back.
+    /// A release or decline whose sender can be neither the client nor a relay agent.
     SpoofedSource,
     /// A BOOTP client without a reservation.
     BootpUnreserved,
@@ -320,7 +322,7 @@ impl fmt::Display for IgnoreReason {
             Self::UnknownLease => "there is no record of the lease, another server may have one",
             Self::NoAddress => "it names no address",
             Self::NotItsLease => "the address is not this client's",
-            Self::SpoofedSource => "the sender does not have the address that it gives back",
+            Self::SpoofedSource => "its sender can be neither the client nor a relay agent",
             Self::BootpUnreserved => "a BOOTP client without a reservation",
             Self::StoreFailing => "leases cannot be written, nothing new is promised",
             Self::ReplyTooLarge => "the reply would not fit",

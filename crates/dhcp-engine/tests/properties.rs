@@ -25,7 +25,13 @@ fn check_reply(request: &[u8], reply: &[u8]) {
         assert_eq!(options.last().unwrap().0, 82);
     }
     assert!(options.iter().all(|(code, _)| ![50, 55, 57].contains(code)), "RFC 2131 table 3");
-    assert_eq!((&reply[4..8], &reply[28..44]), (&request[4..8], &request[28..44]));
+    // op, hardware type and length, hops; transaction; seconds; flags; relay and hardware address (RFC 2131 table 3).
+    assert_eq!(reply[..4], [2, request[1], request[2], 0]);
+    assert_eq!((&reply[4..8], &reply[8..10], &reply[24..44]), (&request[4..8], &[0, 0][..], &request[24..44]));
+    let flag = reply[10] & 0x80;
+    assert_eq!([reply[10] & 0x7f, reply[11]], [request[10] & 0x7f, request[11]]);
+    let is_nak = options.first().is_some_and(|first| *first == (53, vec![6]));
+    assert!(flag == request[10] & 0x80 || (is_nak && flag == 0x80), "the broadcast flag is copied");
     if let Some((at, _)) = options.iter().enumerate().find(|(_, (code, _))| *code == 53) {
         assert_eq!(at, 0, "53 first");
     }

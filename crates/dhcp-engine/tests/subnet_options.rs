@@ -50,6 +50,43 @@ fn who_asks_is_told() {
 }
 
 #[test]
+fn what_does_not_fit_travels_in_the_fields_of_names() {
+    let mut policy = rich();
+    policy.subnets[0].domain = Some("a-long-name-of-a-department.example.org".into());
+    policy.subnets[0].options.search = (0..8).map(|n| format!("search-domain-{n}.example.org")).collect();
+    let asks = |packet: Packet| packet.with(55, &[1, 3, 15, 42, 108, 114, 119, 121]);
+    let hear = |packet: &Packet| Room::new(policy.clone()).hear(0, packet);
+
+    // A running system that takes 548 bytes (no option 57) is told all of it, by option 52 (RFC 2131 §4.1).
+    let outcome = hear(&asks(Packet::new(ANN, DISCOVER).giaddr(SERVER).with(82, b"\x01\x01x")));
+    let offer = reply(&outcome);
+    assert!(offer.len() <= 548 + 5, "{}", offer.len());
+    assert!(option(offer, 52).is_some());
+    assert_eq!(
+        options(offer).last().unwrap().0,
+        82,
+        "the relay looks for it at the end of the options, and nowhere else"
+    );
+    let mut request = offer.to_vec();
+    request[0] = 1;
+    let read = dhcp_engine::Request::parse(&request).unwrap();
+    for code in [1, 3, 15, 28, 42, 51, 53, 54, 58, 59, 108, 114, 119, 121] {
+        assert!(read.options.raw(code).is_some(), "{code}");
+    }
+    assert_eq!(read.options.raw(119).unwrap().len(), 8 * 29);
+
+    // One that takes more needs nothing of the kind.
+    let large = hear(&asks(Packet::new(ANN, DISCOVER).with(57, &1500u16.to_be_bytes())));
+    assert_eq!(option(reply(&large), 52), None);
+    assert_eq!(reply(&large)[44..236], [0; 192]);
+
+    // Old ROMs take whatever stands there for names (dnsmasq --dhcp-no-override): the least useful is left out instead.
+    let rom = hear(&asks(pxe(Packet::new(ANN, DISCOVER), 0)));
+    assert_eq!((option(reply(&rom), 52), option(reply(&rom), 119)), (None, None));
+    assert_eq!(reply(&rom)[108..119], *b"lpxelinux.0");
+}
+
+#[test]
 fn who_does_not_ask_keeps_the_room() {
     assert_eq!(offered(&Packet::new(ANN, DISCOVER)), [(3, SERVER.octets().to_vec())]);
 }

@@ -65,6 +65,9 @@ fn describe(text: &mut String, request: &Request<'_>, outcome: &Outcome) {
     let address = decision.address.map_or_else(String::new, |address| format!("{address} "));
     let _ = writeln!(text, "  {address}{}", decision.verdict);
     let _ = writeln!(text, "  {}", decision.boot);
+    if let Some(circuit) = &decision.circuit {
+        let _ = writeln!(text, "  on circuit {circuit} of relay {}", request.giaddr);
+    }
     for effect in &decision.effects {
         let _ = match effect {
             Effect::Probe { address, .. } => writeln!(text, "  unless somebody answers for {address}:"),

@@ -54,12 +54,10 @@ impl Inbox {
         // The lock is held only here and below, where nothing can panic.
         let mut queues = self.queues.lock().unwrap_or_else(PoisonError::into_inner);
         for request in requests {
-            let queue = if is_discover(&request.received.payload) { &mut queues.new } else { &mut queues.begun };
-            if queue.len() >= CAPACITY {
-                queue.pop_front();
+            let new = is_discover(&request.received.payload);
+            if queues.push(request, new).is_some() {
                 self.dropped.fetch_add(1, Ordering::Relaxed);
             }
-            queue.push_back(request);
         }
         drop(queues);
         // Once for all of them: waking the decider costs more than deciding.
@@ -97,6 +95,14 @@ impl<T> Queues<T> {
         Self { new: VecDeque::new(), begun: VecDeque::new(), turn: 0 }
     }
 
+    /// Returns what had to go for it: the oldest of its kind.
+    fn push(&mut self, request: T, new: bool) -> Option<T> {
+        let queue = if new { &mut self.new } else { &mut self.begun };
+        let oldest = if queue.len() >= CAPACITY { queue.pop_front() } else { None };
+        queue.push_back(request);
+        oldest
+    }
+
     fn pop(&mut self) -> Option<T> {
         self.turn = self.turn.wrapping_add(1);
         match self.turn.is_multiple_of(NEWCOMERS) {
@@ -123,6 +129,16 @@ mod tests {
         queues.begun.extend(["1", "2", "3", "4", "5"]);
         let order: Vec<&str> = std::iter::from_fn(|| queues.pop()).collect();
         assert_eq!(order, ["1", "2", "3", "a", "4", "5", "b"]);
+    }
+
+    #[test]
+    fn a_full_queue_drops_its_oldest_and_nothing_of_the_other() {
+        let mut queues = Queues::new();
+        assert_eq!(queues.push(0, false), None);
+        let dropped: Vec<usize> = (1..CAPACITY + 4).filter_map(|n| queues.push(n, true)).collect();
+        assert_eq!(dropped, [1, 2, 3]);
+        assert_eq!((queues.new.len(), queues.begun.len()), (CAPACITY, 1));
+        assert_eq!((queues.pop(), queues.pop()), (Some(0), Some(4)));
     }
 
     #[test]

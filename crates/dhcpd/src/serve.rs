@@ -346,6 +346,6 @@ fn event(decision: &Decision) -> Event {
         time: Timestamp::from_unix_millis(service::unix_millis()),
         mac: decision.mac,
         address: decision.address,
-        kind: EventKind::Dhcp { message: message.to_owned(), boot_file, reason },
+        kind: EventKind::Dhcp { message: message.to_owned(), boot_file, circuit: decision.circuit.clone(), reason },
     }
 }

@@ -7,6 +7,7 @@ use dhcproto::v4::{DhcpOption, MessageType, OptionCode};
 use super::exchange::Exchange;
 use super::{Engine, ServerPort};
 use crate::boot::{self, BootVerdict, Part};
+use crate::client::ClientClass;
 use crate::lease::Lease;
 use crate::outcome::{AckReason, Choice, Decision, Destination, Effect, IgnoreReason, NakReason, Verdict};
 use crate::wire::Reply;
@@ -129,6 +130,13 @@ impl Exchange<'_> {
         }
         self.add_wished(subnet, reply);
         self.echo_identifier(reply);
+        // Who sends this discards a reply without it (RFC 3011 §2).
+        if let Some(network) = self.request.options.raw(OptionCode::SubnetSelection) {
+            reply.raw_option(OptionCode::SubnetSelection, network);
+        }
+        if self.client.class == ClientClass::Plain {
+            reply.allow_overload();
+        }
         self.add_boot(engine, Part::Full, reply)
     }
 

@@ -1,6 +1,6 @@
 use std::net::Ipv4Addr;
 
-use boot_model::HostName;
+use boot_model::{Circuit, HostName};
 use dhcproto::v4::OptionCode;
 
 use super::{Engine, Ingress, Now};
@@ -104,6 +104,7 @@ impl<'a> Exchange<'a> {
         effects: Vec<Effect>,
     ) -> Decision {
         let host_name = self.host(engine).and_then(|host| host.name.clone());
-        Decision { verdict, mac: self.client.mac, address, host_name, boot, effects }
+        let circuit = self.request.circuit().and_then(Circuit::new);
+        Decision { verdict, mac: self.client.mac, address, host_name, circuit, boot, effects }
     }
 }

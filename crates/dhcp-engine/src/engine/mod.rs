@@ -67,6 +67,9 @@ impl ServerPort {
     }
 }
 
+/// Sub-option of option 82: a network that the relay chose for the client (RFC 3527).
+const LINK_SELECTION: u8 = 5;
+
 /// How long a declined address stays out of use, in milliseconds.
 const PROBATION: u64 = 3_600_000;
 
@@ -216,13 +219,12 @@ impl Engine {
 
     /// Whether client and circuit (RFC 3046 §3.1) keep within what they need.
     fn admit(&mut self, request: &Request<'_>, client: &ClientInfo, ms: u64) -> bool {
-        const CIRCUIT_ID: u8 = 1;
         if let Some(mac) = client.mac
             && !self.clients.admit(&mac.bytes(), ms)
         {
             return false;
         }
-        let Some(circuit) = request.relay_sub_option(CIRCUIT_ID) else { return true };
+        let Some(circuit) = request.circuit() else { return true };
         self.circuits.admit(&[&request.giaddr.octets(), circuit].concat(), ms)
     }
 
@@ -235,8 +237,8 @@ impl Engine {
         if self.policy.identity == Identity::ClientId { id.or(mac) } else { mac.or(id) }
     }
 
-    /// The subnet that the client is in. For relayed messages link selection (RFC 3527) goes before subnet selection (RFC 3011)
-    /// before the relay's address; otherwise the interface and what the client says of its address decide.
+    /// The subnet that the client is in. Link selection by the relay (RFC 3527) goes before subnet selection by the client
+    /// (RFC 3011) before the relay's address; otherwise the interface and what the client says of its address decide.
     fn place(
         &self,
         request: &Request<'_>,
@@ -246,10 +248,10 @@ impl Engine {
     ) -> Option<usize> {
         let subnets = &self.policy.subnets;
         let containing = |address| subnets.iter().position(|subnet| subnet.network.contains(address));
-        if request.is_relayed() {
-            const LINK_SELECTION: u8 = 5;
-            let link = request.relay_address(LINK_SELECTION);
-            return containing(link.or(request.options.address(OptionCode::SubnetSelection)).unwrap_or(request.giaddr));
+        let link = request.relay_address(LINK_SELECTION);
+        let selected = link.or_else(|| request.options.address(OptionCode::SubnetSelection));
+        if let Some(address) = selected.or(request.is_relayed().then_some(request.giaddr)) {
+            return containing(address);
         }
         let here = |subnet: &crate::policy::Subnet| {
             subnet.interface == from.interface && subnet.network.contains(subnet.server)
@@ -278,9 +280,7 @@ impl Engine {
     fn release(&mut self, exchange: &Exchange<'_>) -> Result<crate::Decision, IgnoreReason> {
         let address = exchange.request.ciaddr;
         exchange.check_server_identifier(self)?;
-        if !exchange.request.is_relayed() && *exchange.from.source.ip() != address {
-            return Err(IgnoreReason::SpoofedSource);
-        }
+        self.check_sender(exchange, address)?;
         let table = &mut self.tables[exchange.place];
         if !exchange.has_bound(table, address) {
             return Err(IgnoreReason::NotItsLease);
@@ -293,6 +293,10 @@ impl Engine {
         let wished = exchange.request.options.address(OptionCode::RequestedIpAddress);
         let address = wished.ok_or(IgnoreReason::NoAddress)?;
         exchange.check_server_identifier(self)?;
+        // Whoever declines an address has none (RFC 2131 §4.4.4).
+        if !exchange.from.source.ip().is_unspecified() {
+            self.check_sender(exchange, address)?;
+        }
         let table = &mut self.tables[exchange.place];
         if !exchange.has_bound(table, address) {
             return Err(IgnoreReason::NotItsLease);
@@ -305,6 +309,18 @@ impl Engine {
             lease = table.disown(address, exchange.ms, exchange.wall).ok_or(IgnoreReason::NotItsLease)?;
         }
         Ok(exchange.saving(self, Verdict::Declined, lease))
+    }
+
+    /// Whether this may come from the machine with the address, or from a relay agent. The hardware address in a message is
+    /// anybody's to fill in, and so is a relay's; a datagram's source is not, for programs without privileges.
+    fn check_sender(&self, exchange: &Exchange<'_>, address: Ipv4Addr) -> Result<(), IgnoreReason> {
+        let source = *exchange.from.source.ip();
+        let is_client = |table: &Table| table.in_pool(source) || table.row(source).is_some();
+        let genuine = match exchange.request.is_relayed() {
+            true => !self.tables.iter().any(is_client),
+            false => source == address,
+        };
+        if genuine { Ok(()) } else { Err(IgnoreReason::SpoofedSource) }
     }
 
     fn inform(&mut self, exchange: &Exchange<'_>) -> Result<crate::Decision, IgnoreReason> {

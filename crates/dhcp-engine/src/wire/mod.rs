@@ -5,6 +5,7 @@
 //! (docs/decisions/0002-dhcproto-behind-our-framing.md).
 
 mod options;
+mod overload;
 mod reply;
 mod request;
 

@@ -5,6 +5,7 @@ use dhcproto::{Encodable, Encoder};
 use thiserror::Error;
 
 use super::options::push_framed;
+use super::overload::{self, Overload};
 use super::{END, FILE, FIXED, MAGIC, Request, SNAME};
 
 /// The shortest reply that leaves us. OpenBSD's and OPNsense's relays discard shorter ones (opnsense/core#7744).
@@ -44,6 +45,7 @@ pub struct Reply {
     options: Vec<(u8, Vec<u8>)>,
     relay_information: Vec<u8>,
     limit: usize,
+    may_overload: bool,
 }
 
 /// Even without everything that may be left out, the reply is longer than a frame or than the client takes.
@@ -70,7 +72,8 @@ impl Reply {
         }
         let (least, most) = MESSAGE_SIZES;
         let size = request.options.max_message_size().unwrap_or(least).clamp(least, most);
-        Self { fixed, options: Vec::with_capacity(16), relay_information, limit: usize::from(size - HEADERS) }
+        let limit = usize::from(size - HEADERS);
+        Self { fixed, options: Vec::with_capacity(16), relay_information, limit, may_overload: false }
     }
 
     /// Sets the address that the client has, in replies to one that has an address.
@@ -101,6 +104,12 @@ impl Reply {
     /// Sets `file`, if the name fits with its NUL; longer ones travel in option 67 only.
     pub fn file(&mut self, name: &str) {
         fill(&mut self.fixed[FILE], name.as_bytes());
+    }
+
+    /// Lets options that do not fit travel in `file` and `sname`, if these are left empty. Not for firmware: old ROMs read names
+    /// there whatever option 52 says (dnsmasq has `--dhcp-no-override` for them).
+    pub fn allow_overload(&mut self) {
+        self.may_overload = true;
     }
 
     /// Adds an option in dhcproto's type.
@@ -135,14 +144,16 @@ impl Reply {
     /// The datagram's payload: options in order, option 82 last, padded. What the client sees keeps to its option 57; option
     /// 82, which the relay takes off, comes on top as long as the whole fits a frame.
     pub fn encode(mut self) -> Result<Vec<u8>, TooLarge> {
-        for code in DROPPED_FIRST.map(u8::from) {
-            if self.fits() {
+        let mut droppable = DROPPED_FIRST.into_iter().map(u8::from);
+        while !self.fits(0) {
+            if let Some(overloaded) = self.overloaded() {
+                self = overloaded;
                 break;
             }
+            let Some(code) = droppable.next() else {
+                return Err(TooLarge(self.client_part() + self.relay_information.len()));
+            };
             self.options.retain(|(other, _)| *other != code);
-        }
-        if !self.fits() {
-            return Err(TooLarge(self.client_part() + self.relay_information.len()));
         }
         let mut bytes = Vec::with_capacity(SHORTEST.max(self.client_part() + self.relay_information.len()));
         bytes.extend_from_slice(&self.fixed);
@@ -157,8 +168,30 @@ impl Reply {
         Ok(bytes)
     }
 
-    fn fits(&self) -> bool {
-        let client = self.client_part();
+    /// The same with as many of the last options in `file` and `sname` as it takes to fit, if that may be and is enough.
+    fn overloaded(&self) -> Option<Self> {
+        let names = SNAME.start..FILE.end;
+        if !self.may_overload || self.fixed[names].iter().any(|byte| *byte != 0) {
+            return None;
+        }
+        let mut reply = self.clone();
+        let mut fields = Overload::default();
+        // The first one is the message type, which clients look for at its place.
+        for at in (1..reply.options.len()).rev() {
+            if fields.take(&reply.options[at].1) {
+                reply.options.remove(at);
+            }
+            if reply.fits(overload::LENGTH) {
+                let option = fields.write(&mut reply.fixed);
+                reply.options.push((option[0], option.to_vec()));
+                return Some(reply);
+            }
+        }
+        None
+    }
+
+    fn fits(&self, more: usize) -> bool {
+        let client = self.client_part() + more;
         client <= self.limit && client + self.relay_information.len() <= usize::from(MESSAGE_SIZES.1 - HEADERS)
     }
 

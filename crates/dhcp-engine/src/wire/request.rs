@@ -117,6 +117,12 @@ impl<'a> Request<'a> {
         None
     }
 
+    /// The relay's name for the wire that the client is on (RFC 3046 §3.1).
+    pub fn circuit(&self) -> Option<&[u8]> {
+        const CIRCUIT_ID: u8 = 1;
+        self.relay_sub_option(CIRCUIT_ID)
+    }
+
     /// A sub-option of option 82 that holds an address.
     pub(crate) fn relay_address(&self, wanted: u8) -> Option<Ipv4Addr> {
         <[u8; 4]>::try_from(self.relay_sub_option(wanted)?).ok().map(Ipv4Addr::from)

@@ -185,6 +185,15 @@ impl Room {
     }
 }
 
+/// A room where Ann has her lease since second 0.
+pub fn with_ann() -> (Room, Ipv4Addr) {
+    let mut room = Room::new(policy());
+    let address = yiaddr(&room.hear(0, &Packet::new(ANN, DISCOVER)));
+    let ack = room.hear(0, &Packet::new(ANN, REQUEST).wishes(address).for_server(SERVER));
+    assert!(line(&ack).starts_with("save"), "{}", line(&ack));
+    (room, address)
+}
+
 /// An outcome in one line: what is saved, what is sent where and why, or the silence and its reason.
 pub fn line(outcome: &Outcome) -> String {
     let decision = match outcome {

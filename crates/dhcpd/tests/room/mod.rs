@@ -1,4 +1,5 @@
 //! A server and a client that share a cable.
+#![allow(dead_code, reason = "a module of each test file, which uses its own part")]
 
 #[path = "../../../generations/tests/common/mod.rs"]
 mod published;
@@ -25,8 +26,18 @@ pub(crate) const RELEASE: Signal = Signal::SIGUSR2;
 /// Only a hang is longer than this, however slow the machine is.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// What these tests need and is not there.
-pub(crate) fn missing() -> Option<String> {
+/// What the server logs, shown when a test fails.
+const LOG: &str = "server.log";
+
+/// Whether what these tests need is not there; it is printed then. With `ROOKERY_REQUIRE_PEERS` that is a failure.
+pub(crate) fn skipped() -> bool {
+    let Some(what) = missing() else { return false };
+    assert!(std::env::var_os("ROOKERY_REQUIRE_PEERS").is_none(), "ROOKERY_REQUIRE_PEERS is set, and {what}");
+    println!("skipped: {what}");
+    true
+}
+
+fn missing() -> Option<String> {
     if !nix::unistd::Uid::effective().is_root() {
         return Some("network namespaces need root".to_owned());
     }
@@ -79,8 +90,16 @@ impl Room {
     pub(crate) fn publish_something(&self) {
         let layout = generations::Layout::new(self.path("state"));
         published::set_default(&layout, &published::publish(&layout, 1, 'a'));
+        self.write_loaders(r#"{"bios":"lpxelinux.0","uefi-x64":"grubx64.efi"}"#);
+    }
+
+    /// The table of loaders, put in its place whole as `rookery loaders install` does.
+    pub(crate) fn write_loaders(&self, table: &str) {
+        let layout = generations::Layout::new(self.path("state"));
         fs::create_dir_all(layout.loaders()).unwrap();
-        fs::write(layout.loaders_table(), r#"{"bios":"lpxelinux.0","uefi-x64":"grubx64.efi"}"#).unwrap();
+        let beside = layout.loaders().join(".loaders.json.new");
+        fs::write(&beside, table).unwrap();
+        fs::rename(beside, layout.loaders_table()).unwrap();
     }
 
     /// A machine with this address and a MAC address of its own, beside the client.
@@ -135,6 +154,7 @@ impl Room {
             .arg(self.path("rookery.toml"))
             .env("NOTIFY_SOCKET", &ready)
             .env("RUST_LOG", "debug")
+            .stderr(OpenOptions::new().create(true).append(true).open(self.path(LOG)).unwrap())
             .spawn()
             .unwrap();
         self.server = Some(child);
@@ -155,6 +175,11 @@ impl Room {
         fs::create_dir(self.path("hosts.d")).unwrap();
         let host = format!("[[host]]\nmac = \"{mac}\"\nname = \"pc1\"\nrole = \"lab\"\naddress = \"{address}\"\n");
         fs::write(self.path("hosts.d/lab.toml"), host).unwrap();
+        self.reload();
+    }
+
+    /// What `systemctl reload` does.
+    pub(crate) fn reload(&self) {
         let server = self.server.as_ref().unwrap();
         kill(Pid::from_raw(server.id() as i32), Signal::SIGHUP).unwrap();
     }
@@ -187,6 +212,16 @@ impl Room {
     /// Waits for a line of events: what a client sends last has no answer that could be waited for.
     pub(crate) fn wait_for_event(&self, text: &str) {
         self.wait_for_text("state/events/dhcpd/events.jsonl", text);
+    }
+
+    /// Waits until the server has logged `text` so many times.
+    pub(crate) fn wait_for_log(&self, text: &str, times: usize) {
+        let begun = Instant::now();
+        let read = || fs::read_to_string(self.path(LOG)).unwrap_or_default();
+        while read().matches(text).count() < times {
+            assert!(begun.elapsed() < PATIENCE, "the server does not say {text:?} {times} times");
+            thread::sleep(Duration::from_millis(20));
+        }
     }
 
     /// Waits until dhclient has written its lease, which it does after it has told its script.
@@ -246,6 +281,9 @@ impl Room {
 
 impl Drop for Room {
     fn drop(&mut self) {
+        if thread::panicking() {
+            eprintln!("{}", fs::read_to_string(self.path(LOG)).unwrap_or_default());
+        }
         for server in self.server.iter_mut().chain(&mut self.others) {
             let _ = server.kill();
             let _ = server.wait();

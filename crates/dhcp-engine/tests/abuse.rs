@@ -1,0 +1,127 @@
+//! What a guest on the network can do to others, by messages in their names or by very many: little, and not for long.
+#![allow(clippy::unwrap_used, reason = "a test may fail")]
+
+mod common;
+
+use std::net::{Ipv4Addr, SocketAddrV4};
+
+use common::*;
+use dhcp_engine::{IgnoreReason, Ingress, Outcome, ServerPort};
+
+const OTHER_SERVER: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 2);
+
+#[test]
+fn release_keeps_the_claim_and_needs_the_right_sender() {
+    let (mut room, a) = with_ann();
+    let release = Packet::new(ANN, RELEASE).ciaddr(a).for_server(SERVER);
+    assert_eq!(line(&room.hear_unicast(1, &release, OTHER_SERVER)), "silence: spoofed-source");
+    assert_eq!(
+        line(&room.hear_unicast(1, &Packet::new(BOB, RELEASE).ciaddr(a).for_server(SERVER), a)),
+        "silence: not-its-lease"
+    );
+    let elsewhere = Packet::new(ANN, RELEASE).ciaddr(a).for_server(OTHER_SERVER);
+    assert_eq!(line(&room.hear_unicast(1, &elsewhere, a)), "silence: other-server");
+    assert_eq!(line(&room.hear_unicast(1, &release, a)), format!("save {a} released {ANN}"));
+    assert_eq!(line(&room.hear_unicast(2, &release, a)), "silence: not-its-lease");
+    let back = room.hear(3, &Packet::new(ANN, DISCOVER));
+    assert_eq!((yiaddr(&back), line(&back)), (a, format!("offer Offer(Previous) to {a}:68 in a frame to {ANN}")));
+}
+
+#[test]
+fn decline_puts_the_address_out_of_use_and_needs_the_right_sender() {
+    let (mut room, a) = with_ann();
+    let decline = Packet::new(ANN, DECLINE).wishes(a).for_server(SERVER);
+    assert_eq!(line(&room.hear(1, &Packet::new(BOB, DECLINE).wishes(a).for_server(SERVER))), "silence: not-its-lease");
+    assert_eq!(line(&room.hear(1, &decline)), format!("save {a} declined {ANN}"));
+    // Neither for the client that declined it nor for anybody else, until the probation ends.
+    assert_ne!(yiaddr(&room.hear(2, &Packet::new(ANN, DISCOVER).wishes(a))), a);
+    assert_ne!(yiaddr(&room.hear(2, &Packet::new(BOB, DISCOVER).wishes(a))), a);
+    assert_eq!(yiaddr(&room.hear(3602, &Packet::new(BOB, DISCOVER).wishes(a))), a);
+}
+
+#[test]
+fn declines_cannot_use_up_the_pool() {
+    let mut room = Room::new(policy());
+    let mut declined = 0;
+    for n in 0..=255 {
+        let mac = boot_model::MacAddr::new([2, 0, 0, 0, 3, n]);
+        let address = yiaddr(&room.hear(0, &Packet::new(mac, DISCOVER)));
+        room.hear(0, &Packet::new(mac, REQUEST).wishes(address).for_server(SERVER));
+        let outcome = room.hear(0, &Packet::new(mac, DECLINE).wishes(address).for_server(SERVER));
+        declined += usize::from(line(&outcome).contains("declined"));
+    }
+    assert_eq!(declined, 12, "an eighth of the pool, the rest is only released");
+}
+
+#[test]
+fn a_client_whose_decline_did_not_count_is_offered_another_address() {
+    let mut policy = policy();
+    // Room for one decline.
+    policy.subnets[0].pools =
+        vec![dhcp_engine::AddressRange::new(Ipv4Addr::new(10, 77, 0, 100), Ipv4Addr::new(10, 77, 0, 107)).unwrap()];
+    let mut room = Room::new(policy);
+    let decline = |room: &mut Room, seconds, mac| {
+        let address = yiaddr(&room.hear(seconds, &Packet::new(mac, DISCOVER)));
+        room.hear(seconds, &Packet::new(mac, REQUEST).wishes(address).for_server(SERVER));
+        let saved = line(&room.hear(seconds, &Packet::new(mac, DECLINE).wishes(address).for_server(SERVER)));
+        (address, saved)
+    };
+    assert!(decline(&mut room, 0, ANN).1.contains("declined"));
+    let (address, saved) = decline(&mut room, 1, BOB);
+    assert!(saved.contains("released"), "{saved}");
+    assert_ne!(yiaddr(&room.hear(2, &Packet::new(BOB, DISCOVER))), address);
+    // The bound is on addresses out of use now, not on all that ever were.
+    assert!(decline(&mut room, 3700, BOB).1.contains("declined"));
+}
+
+#[test]
+fn a_flood_of_discovers_leaves_room_for_others() {
+    let mut room = Room::new(policy());
+    for n in 0..10_000u32 {
+        let [_, a, b, c] = n.to_be_bytes();
+        room.hear(0, &Packet::new(boot_model::MacAddr::new([2, 9, 9, a, b, c]), DISCOVER));
+    }
+    let a = yiaddr(&room.hear(1, &Packet::new(ANN, DISCOVER)));
+    assert!(
+        line(&room.hear(1, &Packet::new(ANN, REQUEST).wishes(a).for_server(SERVER))).contains("Ack(Selecting, 3600)")
+    );
+}
+
+#[test]
+fn one_client_cannot_flood() {
+    let mut room = Room::new(policy());
+    let outcomes: Vec<Outcome> = (0..100).map(|_| room.hear(0, &Packet::new(ANN, DISCOVER))).collect();
+    assert_eq!(outcomes.iter().filter(|o| **o == Outcome::Ignore(IgnoreReason::RateLimited)).count(), 76);
+    assert!(line(&room.hear(0, &Packet::new(BOB, DISCOVER))).starts_with("offer"), "others are not held up");
+    assert!(line(&room.hear(2, &Packet::new(ANN, DISCOVER))).starts_with("offer"), "and it ends");
+}
+
+#[test]
+fn another_clients_address_is_not_given_up_in_its_name() {
+    let (mut room, a) = with_ann();
+    let bobs = yiaddr(&room.hear(0, &Packet::new(BOB, DISCOVER)));
+    room.hear(0, &Packet::new(BOB, REQUEST).wishes(bobs).for_server(SERVER));
+    let datagram = |source, destination| Ingress {
+        interface: "lan",
+        source: SocketAddrV4::new(source, 40_000),
+        destination,
+        port: ServerPort::Dhcp,
+    };
+    let messages = [
+        Packet::new(ANN, RELEASE).ciaddr(a).for_server(SERVER),
+        Packet::new(ANN, DECLINE).wishes(a).for_server(SERVER),
+    ];
+    // A program of Bob's without privileges fills in all of the message, a relay's address included, and nothing outside it.
+    let relay = Ipv4Addr::new(10, 77, 0, 9);
+    for message in messages {
+        for message in [message.clone(), message.giaddr(relay)] {
+            for destination in [SERVER, Ipv4Addr::BROADCAST] {
+                let outcome = room.hear_from(1, &message, datagram(bobs, destination));
+                assert_eq!(line(&outcome), "silence: spoofed-source");
+            }
+        }
+    }
+    // What the relay passes on comes from the relay.
+    let released = Packet::new(ANN, RELEASE).ciaddr(a).for_server(SERVER).giaddr(relay);
+    assert_eq!(line(&room.hear_from(1, &released, datagram(relay, SERVER))), format!("save {a} released {ANN}"));
+}
