@@ -163,8 +163,7 @@ async fn start(config: Config, layout: Layout, file: PathBuf, process: Process) 
                     inputs.snapshot = Arc::clone(&changed.borrow_and_update());
                     inputs.look_again()
                 }
-                // Both: who has just installed loaders need not wait to see them.
-                Ok(()) = reloads.changed() => inputs.reload_hosts() | inputs.look_again(),
+                Ok(()) = reloads.changed() => inputs.reload(),
                 _ = look.tick() => inputs.look_again(),
             };
             if fresh {
@@ -265,12 +264,22 @@ impl Inputs {
         engine_policy(&self.config, &self.hosts, &self.servable)
     }
 
+    /// Whether anything may be different. Both are read: who has just installed loaders need not wait to see them, and is told
+    /// again what is wrong with them.
+    fn reload(&mut self) -> bool {
+        self.failing = false;
+        self.reload_hosts() | self.look_again()
+    }
+
     /// Whether there is something else to boot than before.
     fn look_again(&mut self) -> bool {
         match ServableRoles::read(&self.layout, &self.snapshot) {
             Ok(servable) => {
                 self.failing = false;
                 let changed = servable != self.servable;
+                if servable.loaders != self.servable.loaders {
+                    info!(firmwares = servable.loaders.len(), "there is another table of loaders");
+                }
                 self.servable = servable;
                 changed
             }
