@@ -3,6 +3,7 @@
 //! [`load`] gives one validated [`Config`]; an error names the file, the line, the key and what to change. The crate starts
 //! nothing and holds no state: a service converts its section into its engine's own policy, so engines know no configuration.
 
+mod classes;
 mod error;
 mod hosts;
 mod menu;
@@ -18,6 +19,7 @@ use std::path::{Path, PathBuf};
 use boot_model::RoleName;
 use serde::Serialize;
 
+pub use classes::{Class, ClassBoot, InvalidClass, LoaderFile, MacPrefix};
 pub use error::ConfigError;
 pub use hosts::{Host, Hosts};
 pub use menu::{HostMenu, InvalidSerialConsole, SerialConsole};
@@ -47,6 +49,9 @@ pub struct Config {
     /// The kinds of machines.
     #[serde(rename = "role")]
     pub roles: Vec<Role>,
+    /// Machines that boot otherwise than `loaders.json` says; the first class that fits counts.
+    #[serde(rename = "class", skip_serializing_if = "Vec::is_empty")]
+    pub classes: Vec<Class>,
     /// The machines that are known by name.
     #[serde(rename = "host")]
     pub hosts: Hosts,
@@ -72,6 +77,7 @@ pub fn load(file: &Path) -> Result<Config, ConfigError> {
         nar_cache: wire.nar_cache,
         subnets: subnets.into_iter().map(|subnet| subnet.value).collect(),
         roles,
+        classes: wire.class,
         hosts,
     })
 }

@@ -229,11 +229,11 @@ impl fmt::Display for Route {
 }
 
 macro_rules! through_text {
-    ($type:ty) => {
+    ($type:ty, $error:ty) => {
         impl TryFrom<String> for $type {
-            type Error = InvalidAddress;
+            type Error = $error;
 
-            fn try_from(text: String) -> Result<Self, InvalidAddress> {
+            fn try_from(text: String) -> Result<Self, $error> {
                 text.parse()
             }
         }
@@ -246,10 +246,12 @@ macro_rules! through_text {
     };
 }
 
-through_text!(InterfaceAddress);
-through_text!(Network);
-through_text!(AddressRange);
-through_text!(Route);
+through_text!(InterfaceAddress, InvalidAddress);
+through_text!(Network, InvalidAddress);
+through_text!(AddressRange, InvalidAddress);
+through_text!(Route, InvalidAddress);
+
+pub(crate) use through_text;
 
 #[cfg(test)]
 mod tests {

@@ -10,7 +10,7 @@ use toml::Spanned;
 
 use crate::error::{ConfigError, Source};
 use crate::sections::{Dhcpd, Mode, NarCache, Publish, Tftpd, Unknown};
-use crate::{AddressRange, InterfaceAddress, Network, Route, SerialConsole};
+use crate::{AddressRange, Class, InterfaceAddress, Network, Route, SerialConsole};
 
 #[derive(Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
@@ -29,6 +29,8 @@ pub(crate) struct Config {
     pub(crate) subnet: Vec<Subnet>,
     #[serde(default)]
     pub(crate) role: Vec<Role>,
+    #[serde(default)]
+    pub(crate) class: Vec<Class>,
 }
 
 #[derive(Deserialize)]

@@ -5,7 +5,7 @@
 use std::fs;
 use std::path::Path;
 
-use config::{Config, ConfigError, Dhcpd, Mode, NarCache, Publish, Tftpd, Unknown, load};
+use config::{ClassBoot, Config, ConfigError, Dhcpd, Mode, NarCache, Publish, Tftpd, Unknown, load};
 
 const MINIMAL: &str = "[[subnet]]\ninterface = \"eth0\"\naddress = \"10.77.0.1/24\"\n";
 
@@ -61,6 +61,34 @@ fn what_print_config_prints_is_a_configuration() {
     // Hosts have files of their own, so the empty list is no part of rookery.toml.
     let printed = config.to_toml().replace("host = []\n", "");
     assert_eq!(load_text(&printed, &[]).unwrap(), config, "{printed}");
+}
+
+#[test]
+fn classes_are_read_as_they_are_written() {
+    let text = format!(
+        "{MINIMAL}[[class]]\nname = \"Office ports\"\ncircuit = [\"ge-0/0/7\", \"0x0004000A0102\"]\nboot = \"nothing\"\n\
+         [[class]]\nname = \"Old cards\"\nfirmware = [\"uefi-x64\"]\nmac = [\"3C:d9:2b\"]\nvendor-class = [\"PXEClient\"]\n\
+         user-class = [\"a\"]\nboot = {{ loader = \"efi64/syslinux.efi\" }}\n"
+    );
+    let config = load_text(&text, &[]).unwrap();
+    assert_eq!(config.classes[0].boot, ClassBoot::Nothing);
+    assert_eq!(config.classes[0].circuit[1].to_string(), "0x0004000a0102");
+    assert_eq!(config.classes[1].mac[0].bytes(), [0x3c, 0xd9, 0x2b]);
+    let printed = config.to_toml().replace("host = []\n", "");
+    assert_eq!(load_text(&printed, &[]).unwrap(), config, "{printed}");
+    let class = |keys: &str| refusal(&format!("{MINIMAL}[[class]]\nname = \"a\"\n{keys}\n"), &[]);
+    for (keys, message) in [
+        ("boot = \"nothing\"", "the class a has none of firmware, mac, vendor-class, user-class and circuit"),
+        ("mac = [\"3c:d9:2\"]\nboot = \"nothing\"", "class.mac: \"3c:d9:2\" is no beginning of a MAC address"),
+        ("mac = [\"\"]\nboot = \"nothing\"", "\"\" is no beginning of a MAC address"),
+        ("circuit = [\"a b\"]\nboot = \"nothing\"", "\"a b\" is no circuit: write what the relay agent sends"),
+        ("mac = [\"3c\"]\nboot = { loader = \"../x\" }", "\"../x\" is no file of loaders/"),
+        ("mac = [\"3c\"]\nboot = { loader = \"/x\" }", "\"/x\" is no file of loaders/"),
+        ("mac = [\"3c\"]", "missing field `boot`"),
+    ] {
+        let got = class(keys);
+        assert!(got.contains(message), "{got}");
+    }
 }
 
 #[test]

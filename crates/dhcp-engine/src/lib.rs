@@ -8,6 +8,7 @@
 //! force renew (RFC 3203), boot menus of PXE (43.8 to 43.10) and DNS updates.
 
 mod boot;
+mod class;
 mod client;
 mod engine;
 mod guard;
@@ -20,6 +21,7 @@ mod table;
 mod wire;
 
 pub use boot::{BootVerdict, NoBootFile};
+pub use class::{Class, ClassBoot};
 pub use client::{ClientClass, ClientInfo};
 pub use engine::{Engine, Ingress, Now, ServerPort};
 pub use lease::{ClientKey, Lease, LeaseState};

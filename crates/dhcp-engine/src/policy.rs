@@ -5,6 +5,8 @@ use std::net::Ipv4Addr;
 use boot_model::{Architecture, Firmware, HostName, MacAddr, RoleName};
 use thiserror::Error;
 
+use crate::class::Class;
+
 /// All that the engine is told about its site. Plain data: the shell builds it from the configuration and the generations.
 #[derive(Debug, Clone, Default)]
 pub struct Policy {
@@ -134,6 +136,8 @@ pub struct BootPolicy {
     pub roles: HashMap<MacAddr, RoleName>,
     /// The loader for each firmware: a name that our TFTP server serves, or for UEFI HTTP boot a path under our HTTP server.
     pub loaders: BTreeMap<Firmware, String>,
+    /// Machines that boot otherwise; the first class that fits counts.
+    pub classes: Vec<Class>,
     /// The port of our HTTP server.
     pub http_port: u16,
 }

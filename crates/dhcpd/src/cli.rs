@@ -110,6 +110,13 @@ fn check(config: &Config, layout: &Layout) -> Result<(), Failure> {
     for (firmware, file) in &servable.loaders {
         text += &format!("{firmware} boots {file}\n");
     }
+    for class in &config.classes {
+        let boots = match &class.boot {
+            config::ClassBoot::Nothing => "nothing",
+            config::ClassBoot::Loader(file) => file.as_str(),
+        };
+        text += &format!("class {} boots {boots}\n", class.name);
+    }
     for role in &config.roles {
         let built: Vec<String> =
             servable.roles.iter().filter(|(name, _)| *name == role.name).map(|(_, a)| a.to_string()).collect();
@@ -119,7 +126,7 @@ fn check(config: &Config, layout: &Layout) -> Result<(), Failure> {
     let loaded = leases::load(layout)?;
     text += &format!("{} records of leases\n", loaded.leases.len());
     let problems: Vec<Problem> =
-        snapshot.problems.into_iter().chain(loaded.damage).chain(missing_loaders(layout, &servable)).collect();
+        snapshot.problems.into_iter().chain(loaded.damage).chain(missing_loaders(config, layout, &servable)).collect();
     for problem in &problems {
         text += &format!("cannot serve {problem}\n");
     }
@@ -127,15 +134,27 @@ fn check(config: &Config, layout: &Layout) -> Result<(), Failure> {
     service::checked(problems.len())
 }
 
-/// The loaders that the table names and that are not there: their machines would be sent to a file that tftpd does not have.
-fn missing_loaders(layout: &Layout, servable: &ServableRoles) -> Vec<Problem> {
+/// The loaders that the table or a class names and that are not there: their machines would be sent to a file that tftpd does not
+/// have.
+fn missing_loaders(config: &Config, layout: &Layout, servable: &ServableRoles) -> Vec<Problem> {
     if !layout.loaders_table().exists() {
         return Vec::new();
     }
-    let files = servable.loaders.values().map(|file| layout.loaders().join(file));
-    let missing: BTreeSet<PathBuf> = files.filter(|path| !path.is_file()).collect();
-    let reason = "loaders.json names it and it is not there; run `rookery loaders install`";
-    missing.into_iter().map(|path| Problem { path, reason: reason.to_owned() }).collect()
+    let of_table = servable.loaders.values().map(|file| {
+        (
+            layout.loaders().join(file),
+            "loaders.json names it and it is not there; run `rookery loaders install`".to_owned(),
+        )
+    });
+    let of_classes = config.classes.iter().filter_map(|class| match &class.boot {
+        config::ClassBoot::Loader(file) => Some((
+            layout.loaders().join(file.as_str()),
+            format!("the class {} names it and it is not there", class.name),
+        )),
+        config::ClassBoot::Nothing => None,
+    });
+    let missing: BTreeMap<PathBuf, String> = of_table.chain(of_classes).filter(|(path, _)| !path.is_file()).collect();
+    missing.into_iter().map(|(path, reason)| Problem { path, reason }).collect()
 }
 
 /// Binds, restores, says that it is ready, and serves.

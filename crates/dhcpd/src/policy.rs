@@ -5,8 +5,8 @@ use std::io;
 use boot_model::{Architecture, Firmware, RoleName};
 use config::{Config, Hosts, LeaseIdentity, Unknown};
 use dhcp_engine::{
-    AddressRange, BootPolicy, Host, Identity, InvalidNetwork, Ipv4Network, Mode, Policy, Route, Subnet, SubnetOptions,
-    UnknownHosts,
+    AddressRange, BootPolicy, Class, ClassBoot, Host, Identity, InvalidNetwork, Ipv4Network, Mode, Policy, Route,
+    Subnet, SubnetOptions, UnknownHosts,
 };
 use generations::{Layout, Snapshot};
 use service::Failure;
@@ -46,6 +46,7 @@ pub fn engine_policy(config: &Config, hosts: &Hosts, servable: &ServableRoles) -
         servable: servable.roles.clone(),
         roles,
         loaders: servable.loaders.clone(),
+        classes: config.classes.iter().map(class).collect(),
         http_port: config.nar_cache.port,
     };
     Ok(Policy {
@@ -92,6 +93,21 @@ fn subnet(config: &Config, hosts: &Hosts, subnet: &config::Subnet, mode: Mode) -
         mode,
         options: options(subnet)?,
     })
+}
+
+fn class(class: &config::Class) -> Class {
+    Class {
+        name: class.name.to_string(),
+        firmware: class.firmware.clone(),
+        macs: class.mac.iter().map(|prefix| prefix.bytes().to_vec()).collect(),
+        vendor_classes: class.vendor_class.clone(),
+        user_classes: class.user_class.clone(),
+        circuits: class.circuit.clone(),
+        boot: match &class.boot {
+            config::ClassBoot::Nothing => ClassBoot::Nothing,
+            config::ClassBoot::Loader(file) => ClassBoot::Loader(file.to_string()),
+        },
+    }
 }
 
 fn options(subnet: &config::Subnet) -> Result<SubnetOptions, InvalidNetwork> {

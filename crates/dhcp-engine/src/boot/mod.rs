@@ -8,6 +8,7 @@ use dhcproto::v4::OptionCode;
 
 use matrix::{Cell, Names};
 
+use crate::class::{Class, ClassBoot};
 use crate::client::{ClientClass, ClientInfo};
 use crate::policy::{BootPolicy, UnknownHosts};
 use crate::wire::{Reply, Request};
@@ -33,6 +34,8 @@ pub enum BootVerdict {
 /// Why a client that wants to boot is named no file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum NoBootFile {
+    /// It is of the class with this name, which boots nothing.
+    Class(String),
     /// Its MAC address is no host's, and unknown machines boot nothing here.
     UnknownHost,
     /// No role of the menu has a generation that could be served to this architecture.
@@ -50,18 +53,24 @@ const ETHERBOOT: u8 = 175;
 /// What this client boots, by role, generation and loader.
 pub(crate) fn decide(
     policy: &BootPolicy,
+    class: Option<&Class>,
     unknown: &UnknownHosts,
     server: Ipv4Addr,
     client: &ClientInfo,
 ) -> BootVerdict {
     let Some(row) = matrix::row(client.class) else { return BootVerdict::NotAsked };
+    let own_loader = match class.map(|class| (&class.boot, &class.name)) {
+        Some((ClassBoot::Nothing, name)) => return BootVerdict::Nothing(NoBootFile::Class(name.clone())),
+        Some((ClassBoot::Loader(file), _)) => Some(file),
+        None => None,
+    };
     let (Some(firmware), Some(architecture)) = (client.firmware, client.architecture()) else {
         return BootVerdict::Nothing(NoBootFile::UnknownArchitecture);
     };
     if let Err(reason) = servable(policy, unknown, client.mac, architecture) {
         return BootVerdict::Nothing(reason);
     }
-    let loader = || policy.loaders.get(&firmware).ok_or(NoBootFile::NoLoader(firmware));
+    let loader = || own_loader.or_else(|| policy.loaders.get(&firmware)).ok_or(NoBootFile::NoLoader(firmware));
     let base = format_args!("http://{server}:{}", policy.http_port).to_string();
     let name = match row.names {
         Names::Loader => loader().cloned(),
@@ -161,6 +170,7 @@ impl fmt::Display for BootVerdict {
 impl fmt::Display for NoBootFile {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Class(name) => write!(f, "machines of class {name} boot nothing"),
             Self::UnknownHost => f.write_str("this MAC address is no host's, and unknown machines boot nothing here"),
             Self::NoGeneration(architecture) => {
                 write!(f, "no role of the menu has a generation for {architecture} that can be served")

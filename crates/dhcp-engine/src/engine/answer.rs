@@ -142,7 +142,7 @@ impl Exchange<'_> {
 
     /// What there is to boot.
     pub(super) fn add_boot(&self, engine: &Engine, part: Part, reply: &mut Reply) -> BootVerdict {
-        let boot = engine.boot_verdict(self.place, &self.client);
+        let boot = engine.boot_verdict(self.place, self.request, &self.client);
         let server = engine.policy.subnets[self.place].server;
         boot::add_to(reply, part, &boot, server, self.request, &self.client);
         boot

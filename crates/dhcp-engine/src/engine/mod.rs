@@ -187,9 +187,10 @@ impl Engine {
     }
 
     /// What this client would be told to boot in its subnet.
-    fn boot_verdict(&self, place: usize, client: &ClientInfo) -> BootVerdict {
+    fn boot_verdict(&self, place: usize, request: &Request<'_>, client: &ClientInfo) -> BootVerdict {
         let subnet = &self.policy.subnets[place];
-        crate::boot::decide(&self.policy.boot, &subnet.unknown, subnet.server, client)
+        let class = self.policy.boot.classes.iter().find(|class| class.fits(request, client));
+        crate::boot::decide(&self.policy.boot, class, &subnet.unknown, subnet.server, client)
     }
 
     /// Takes in a lease from disk: its wall clock times become monotonic ones.

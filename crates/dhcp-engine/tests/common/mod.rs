@@ -116,6 +116,7 @@ pub fn policy() -> Policy {
         servable: [Architecture::X86_64, Architecture::Aarch64].map(|a| ("lab".parse().unwrap(), a)).into(),
         roles: Default::default(),
         loaders: loaders.map(|(firmware, file)| (firmware, file.to_owned())).into(),
+        classes: Vec::new(),
         http_port: 8080,
     };
     Policy { subnets: vec![subnet()], identity: Identity::Mac, boot, probe: false }
