@@ -16,7 +16,8 @@ pub struct Choice {
 
 /// Chooses a disk. The first rule of the selector that any disk satisfies decides which are considered; without rules that is
 /// every fixed disk that is large enough. Of those the one that is ours wins over size (a larger disk plugged in later must not move the
-/// installation), several of ours are refused; then, without rules only, the largest wins, and the lowest path among equals.
+/// installation, and one with somebody's partition on it must be refused rather than passed over), several of ours are refused; then, without
+/// rules only, the largest wins, and the lowest path among equals.
 #[must_use]
 pub fn choose(spec: &LayoutSpec, disks: &[DiskFacts]) -> Choice {
     let rules = &spec.disk.rules;
@@ -41,23 +42,15 @@ pub fn choose(spec: &LayoutSpec, disks: &[DiskFacts]) -> Choice {
 fn pick(disks: &[DiskFacts], considered: &[usize], ours: &[usize], largest_wins: bool) -> Result<usize, Reason> {
     let names = |indexes: &[usize]| indexes.iter().map(|i| disks[*i].name.as_str()).collect::<Vec<_>>().join(", ");
     match (considered, ours) {
-        ([], _) => Err(Reason::Choice(
-            "no disk of this machine is suitable; connect one, or change `disk` in the layout spec".to_owned(),
-        )),
+        ([], _) if disks.is_empty() => Err(Reason::NoDisk),
         (_, [only]) | ([only], []) => Ok(*only),
-        (_, [_, _, ..]) => Err(Reason::Choice(format!(
-            "several disks carry our layout ({}); remove all but one, or name one by serial in the layout spec",
-            names(ours)
-        ))),
+        (_, [_, _, ..]) => Err(Reason::SeveralOurs(names(ours))),
         (several, []) if largest_wins => {
             let rank = |index: &usize| (std::cmp::Reverse(disks[*index].size), disks[*index].path.clone());
-            let first = several.iter().copied().min_by_key(rank);
-            first.ok_or_else(|| Reason::Choice("no disk of this machine is suitable".to_owned()))
+            several.iter().copied().min_by_key(rank).ok_or(Reason::NoneSuitable)
         }
-        (several, []) => Err(Reason::Choice(format!(
-            "a rule of the layout spec fits several disks ({}); make it narrower",
-            names(several)
-        ))),
+        ([], []) => Err(Reason::NoneSuitable),
+        (several, []) => Err(Reason::SeveralFit(names(several))),
     }
 }
 
@@ -103,7 +96,8 @@ fn glob(pattern: &str, text: &str) -> bool {
 }
 
 fn is_ours(spec: &LayoutSpec, disk: &DiskFacts) -> bool {
-    matches!(disk.sector_size, 512 | 4096) && matches!(owner(spec, disk, &Tables::read(disk)), Owner::Ours)
+    let owner = || owner(spec, disk, &Tables::read(disk));
+    matches!(disk.sector_size, 512 | 4096) && matches!(owner(), Owner::Ours | Owner::Shared(_))
 }
 
 fn describe(disk: &DiskFacts) -> String {

@@ -44,6 +44,8 @@ pub struct Header {
 /// One partition.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
+    /// Its place in the array, as the kernel numbers partitions: 1 is the first.
+    pub number: u32,
     /// What it is for.
     pub type_guid: Uuid,
     /// Which one it is.
@@ -150,7 +152,8 @@ impl Header {
         if crc32(array) != self.entries_crc {
             return Err(GptError::EntriesCrc);
         }
-        Ok(array.chunks_exact(self.entry_size as usize).filter_map(Entry::decode).collect())
+        let places = (1..).zip(array.chunks_exact(self.entry_size as usize));
+        Ok(places.filter_map(|(number, bytes)| Entry::decode(number, bytes)).collect())
     }
 }
 
@@ -169,7 +172,7 @@ impl Entry {
     }
 
     /// `None` for an unused entry.
-    fn decode(bytes: &[u8]) -> Option<Self> {
+    fn decode(number: u32, bytes: &[u8]) -> Option<Self> {
         let type_guid = guid_at(bytes, 0).filter(|guid| !guid.is_nil())?;
         let units: Vec<u16> = bytes
             .get(56..ENTRY_SIZE as usize)?
@@ -178,6 +181,7 @@ impl Entry {
             .take_while(|unit| *unit != 0)
             .collect();
         Some(Self {
+            number,
             type_guid,
             unique_guid: guid_at(bytes, 16)?,
             first_lba: u64_at(bytes, 32)?,
@@ -188,11 +192,17 @@ impl Entry {
     }
 }
 
-/// The entry array that we write: [`ENTRY_COUNT`] entries, those not given unused. More than that are left out.
+/// The entry array that we write: each entry in the place that its number says, the others of the [`ENTRY_COUNT`] unused. A number that
+/// has no place there is left out.
 #[must_use]
 pub fn encode_entries(entries: &[Entry]) -> Vec<u8> {
-    let mut array: Vec<u8> = entries.iter().take(ENTRY_COUNT as usize).flat_map(Entry::encode).collect();
-    array.resize(ARRAY_BYTES, 0);
+    let mut array = vec![0; ARRAY_BYTES];
+    for entry in entries {
+        let place = array.chunks_exact_mut(ENTRY_SIZE as usize).zip(1..).find(|(_, number)| *number == entry.number);
+        if let Some((place, _)) = place {
+            place.copy_from_slice(&entry.encode());
+        }
+    }
     array
 }
 

@@ -96,8 +96,9 @@ impl Layout {
     pub(crate) fn final_entries(&self) -> Vec<Entry> {
         let sector = u64::from(self.sector_size);
         let entry = |p: &PlacedPartition| Entry {
+            number: p.number,
             type_guid: p.type_guid,
-            unique_guid: Uuid::new_v5(&self.disk_guid, p.label.as_bytes()),
+            unique_guid: partition_guid(self.disk_guid, &p.label),
             first_lba: p.at / sector,
             last_lba: (p.at + p.len) / sector - 1,
             attributes: 0,
@@ -129,6 +130,11 @@ impl Layout {
             Header { my_lba: last, alternate_lba: 1, entries_lba: last - self.array_sectors(), ..primary.clone() };
         (primary, backup)
     }
+}
+
+/// The GUID of every partition that we make. No other tool gives this one, so it tells ours from those that were put beside them.
+pub(crate) fn partition_guid(disk_guid: Uuid, label: &str) -> Uuid {
+    Uuid::new_v5(&disk_guid, label.as_bytes())
 }
 
 /// May the partition of this entry hold data that is to be kept? Finished ones and those marked as kept; not one whose

@@ -6,7 +6,8 @@ use uuid::Uuid;
 use crate::{
     DiskFacts, MIB, MetaRecord, Signature, Window,
     gpt::{Entry, GptError, Header},
-    mbr::Mbr,
+    layout::partition_guid,
+    mbr::{Claim, Mbr},
     meta::META_BYTES,
     spec::{LayoutSpec, disk_guid, meta_type},
 };
@@ -33,6 +34,8 @@ pub(crate) enum Half {
 pub(crate) enum Owner {
     /// Ours; safe to lay out again.
     Ours,
+    /// Ours, with something on it that can't be proven to be ours.
+    Shared(Vec<Finding>),
     /// Provably nobody's.
     Blank,
     /// Anything else, with what was found.
@@ -54,6 +57,14 @@ pub(crate) enum Finding {
         role: String,
     },
     Signature(Signature),
+    /// A partition that we did not make, beside ours.
+    Partition {
+        number: u32,
+        label: String,
+        mib: u64,
+    },
+    /// Our disk GUID, and no list of partitions that can be read.
+    UnreadableEntries,
     /// Nothing known, but not empty: byte offset of the first byte of data.
     Data(u64),
 }
@@ -93,28 +104,75 @@ impl Tables {
     }
 }
 
-/// The rules, strongest first: a claim of ours, our GUID with nothing foreign beside it, emptiness, and else it is somebody's.
+/// The rules, strongest first: a claim of ours, our GUID with nothing foreign beside it, emptiness, and else it is somebody's. What is ours
+/// by the first two has only partitions of ours. See docs/decisions/0007-what-makes-a-disk-ours.md.
 /// Only for facts from which nothing is wanted any more.
 pub(crate) fn owner(spec: &LayoutSpec, facts: &DiskFacts, tables: &Tables) -> Owner {
     let ours = spec.disk_guid();
-    if claimed(ours, facts, tables) {
-        return Owner::Ours;
+    let claim = claim(ours, facts, tables);
+    let strangers = strangers(ours, facts, tables, claim);
+    let mut findings = if claim.is_some() { Vec::new() } else { findings(spec, facts, tables) };
+    if !findings.is_empty() {
+        findings.extend(strangers);
+        return Owner::Somebody(findings);
     }
-    let findings = findings(spec, facts, tables);
-    if findings.is_empty() {
-        return if tables.guids().any(|guid| guid == ours) { Owner::Ours } else { Owner::Blank };
+    if !strangers.is_empty() {
+        return Owner::Shared(strangers);
     }
-    Owner::Somebody(findings)
+    let is_ours = claim.is_some() || tables.guids().any(|guid| guid == ours);
+    if is_ours { Owner::Ours } else { Owner::Blank }
 }
 
 /// A claim holds as long as each header sector is what it was before, or already one of ours.
-fn claimed(ours: Uuid, facts: &DiskFacts, tables: &Tables) -> bool {
-    let Some(Mbr::Claim(claim)) = &tables.mbr else { return false };
+fn claim<'a>(ours: Uuid, facts: &DiskFacts, tables: &'a Tables) -> Option<&'a Claim> {
+    let Some(Mbr::Claim(claim)) = &tables.mbr else { return None };
     let (primary, backup) = header_checksums(facts);
     let is_ours = |half: &Half| matches!(half, Half::Good { header, .. } if header.disk_guid == ours);
-    claim.disk_guid == ours
+    let holds = claim.disk_guid == ours
         && (primary == Some(claim.before_primary) || is_ours(&tables.primary))
-        && (backup == Some(claim.before_backup) || is_ours(&tables.backup))
+        && (backup == Some(claim.before_backup) || is_ours(&tables.backup));
+    holds.then_some(claim)
+}
+
+/// What stands in a table of ours without being provably ours: tools keep the disk GUID when they add a partition, or when another system
+/// reuses the table. Every copy that can be read counts, but for one that a claim that holds found there: that one was judged, with any
+/// consent to erase, before the claim was written, and its partitions may be half gone.
+fn strangers(ours: Uuid, facts: &DiskFacts, tables: &Tables, claim: Option<&Claim>) -> Vec<Finding> {
+    if claim.is_none() && tables.guids().any(|guid| guid == ours) && tables.entries_of(ours).is_none() {
+        return vec![Finding::UnreadableEntries];
+    }
+    let (primary, backup) = header_checksums(facts);
+    let copies = [
+        (&tables.primary, primary, claim.map(|claim| claim.before_primary)),
+        (&tables.backup, backup, claim.map(|claim| claim.before_backup)),
+    ];
+    let mut found = Vec::new();
+    for (half, now, before) in copies {
+        let Half::Good { header, entries: Some(entries) } = half else { continue };
+        if header.disk_guid != ours || (before.is_some() && now == before) {
+            continue;
+        }
+        for stranger in entries.iter().filter(|entry| !is_ours(ours, entry, entries)) {
+            let finding = partition(facts, stranger);
+            if !found.contains(&finding) {
+                found.push(finding);
+            }
+        }
+    }
+    found
+}
+
+/// A partition that we made, under whatever spec, has the GUID that follows from the disk's and its label. A GUID that stands in a table
+/// twice proves nothing the second time.
+fn is_ours(disk: Uuid, entry: &Entry, all: &[Entry]) -> bool {
+    entry.unique_guid == partition_guid(disk, &entry.name)
+        && all.iter().all(|other| other.unique_guid != entry.unique_guid || other.number >= entry.number)
+}
+
+fn partition(facts: &DiskFacts, entry: &Entry) -> Finding {
+    let sectors = entry.last_lba.saturating_sub(entry.first_lba).saturating_add(1);
+    let mib = sectors.saturating_mul(u64::from(facts.sector_size)).div_ceil(MIB);
+    Finding::Partition { number: entry.number, label: entry.name.clone(), mib }
 }
 
 /// CRC-32 of the two sectors in which headers stand, whatever they hold.

@@ -12,6 +12,7 @@ use crate::{
     layout::holds_data,
     mbr::Mbr,
     ownership::{Finding, Half, Owner, Tables, meta_record, owner},
+    probe::PARTITION_HEAD,
     spec::{META_LABEL, meta_type},
 };
 
@@ -48,7 +49,7 @@ pub fn plan(spec: &LayoutSpec, facts: &DiskFacts, consent: Option<&EraseConsent>
     };
     let tables = Tables::read(facts);
     let owner = owner(spec, facts, &tables);
-    if let Owner::Somebody(findings) = owner {
+    if let Owner::Somebody(findings) | Owner::Shared(findings) = owner {
         return somebody(spec, facts, consent, layout, findings);
     }
     layout.consent = consent.filter(|consent| objection(spec, facts, consent).is_none()).map(|consent| consent.nonce);
@@ -170,9 +171,9 @@ fn as_found(mut layout: Layout, facts: &DiskFacts, tables: &Tables) -> Layout {
     let entries = tables.best_entries().unwrap_or_default();
     for partition in &mut layout.partitions {
         let same = |entry: &&Entry| entry.type_guid == partition.type_guid && entry.name == partition.label;
-        let Some(index) = entries.iter().position(|entry| same(&entry)) else { continue };
-        if let Some((at, len)) = extent(&entries[index], facts) {
-            (partition.at, partition.len, partition.number) = (at, len, index as u32 + 1);
+        let Some(entry) = entries.iter().find(same) else { continue };
+        if let Some((at, len)) = extent(entry, facts) {
+            (partition.at, partition.len, partition.number) = (at, len, entry.number);
         }
     }
     layout
@@ -187,12 +188,15 @@ fn keep(spec: &LayoutSpec, facts: &DiskFacts, tables: &Tables, layout: &mut Layo
         let Some(entry) = entries.iter().find(|entry| entry.name == p.label && holds_data(entry)) else { continue };
         let Some((at, len)) = extent(entry, facts) else { continue };
         let found = Window::new(&facts.contents, at, len).head();
-        if found.is_empty() {
+        // Nothing known, as a file system without its superblock is, is not nothing.
+        if found.is_empty() && is_zero(facts, at, len.min(PARTITION_HEAD)) {
             continue;
         }
         let place = layout.partitions.iter_mut().find(|placed| placed.label == p.label);
         match place {
-            Some(placed) if (placed.at, placed.len) == (at, len) && holds(p.fs, None, &found) => placed.kept = true,
+            Some(placed) if (placed.at, placed.len) == (at, len) && holds(p.fs, p.fs_label.as_deref(), &found) => {
+                placed.kept = true;
+            }
             _ => return Err(p.label.clone()),
         }
     }
@@ -209,6 +213,10 @@ fn extent(entry: &Entry, facts: &DiskFacts) -> Option<(u64, u64)> {
     let at = entry.first_lba.checked_mul(sector)?;
     let end = entry.last_lba.checked_add(1)?.checked_mul(sector)?;
     (at < end && end <= facts.size).then(|| (at, end - at))
+}
+
+fn is_zero(facts: &DiskFacts, at: u64, len: u64) -> bool {
+    facts.contents.slice(at, len as usize).is_some_and(|bytes| bytes.iter().all(|byte| *byte == 0))
 }
 
 fn holds(fs: FileSystem, label: Option<&str>, found: &[Signature]) -> bool {

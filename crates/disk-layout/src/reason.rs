@@ -106,6 +106,23 @@ pub enum Reason {
     /// Somebody's, damaged: there may be data to rescue.
     #[error("the disk has a damaged partition table of unknown origin ({0})")]
     DamagedGpt(GptError),
+    /// Somebody's partition beside ours.
+    #[error(
+        "partition {number} ({label:?}, {mib} MiB) is on a disk of ours, but was not made by rookery; save its data and delete it, or consent to the erasing of the whole disk under the policy `wipe`"
+    )]
+    NotOurPartition {
+        /// As the kernel numbers it.
+        number: u32,
+        /// GPT name.
+        label: String,
+        /// Size in MiB, rounded up.
+        mib: u64,
+    },
+    /// Ours by its GUID, and somebody's partition may be there.
+    #[error(
+        "the disk was one of ours, but no copy of its partition table can be read any more, so it may hold anything; save what is on it and erase it"
+    )]
+    UnreadableEntries,
     /// Ours, of another role.
     #[error(
         "the disk belongs to role `{role}` of site `{site}`; boot that role, or erase the disk to give it to another"
@@ -124,7 +141,7 @@ pub enum Reason {
     Data(u64),
     /// A partition that must survive does not fit the new layout.
     #[error(
-        "partition `{0}` is to be kept but the new layout would move or remake it; save its data and erase the disk, or change the spec"
+        "partition `{0}` is to be kept, but to get the layout that is required it would be moved or made anew; save its data and erase the disk, or change its size, file system, label or `persist` in the layout spec"
     )]
     WouldLose(String),
     /// Policy says wipe, no person said yes.
@@ -151,9 +168,18 @@ pub enum Reason {
         /// Of this disk.
         found: Option<String>,
     },
-    /// No disk, or several: see [`crate::choose()`].
-    #[error("{0}")]
-    Choice(String),
+    /// See [`crate::choose()`].
+    #[error("this machine has no disk that the kernel sees")]
+    NoDisk,
+    /// There are disks.
+    #[error("none of this machine's disks is suitable; connect one that is, or change `disk` in the layout spec")]
+    NoneSuitable,
+    /// Which of them is the installation?
+    #[error("several disks carry our layout ({0}); remove all but one, or name one by serial in the layout spec")]
+    SeveralOurs(String),
+    /// Size must not decide where a person wrote a rule.
+    #[error("a rule of the layout spec fits several disks ({0}); make it narrower")]
+    SeveralFit(String),
 }
 
 impl From<Finding> for Reason {
@@ -161,11 +187,18 @@ impl From<Finding> for Reason {
         match finding {
             Finding::Mbr => Self::Mbr,
             Finding::UnknownFirstSector => Self::FirstSector,
-            Finding::Gpt { disk_guid, partitions } => Self::Gpt { disk_guid, partitions: partitions.join(", ") },
+            Finding::Gpt { disk_guid, partitions } => Self::Gpt { disk_guid, partitions: names(&partitions) },
+            Finding::Partition { number, label, mib } => Self::NotOurPartition { number, label, mib },
+            Finding::UnreadableEntries => Self::UnreadableEntries,
             Finding::DamagedGpt(error) => Self::DamagedGpt(error),
             Finding::OtherRole { site, role } => Self::OtherRole { site, role },
             Finding::Signature(signature) => Self::Signature(signature),
             Finding::Data(at) => Self::Data(at),
         }
     }
+}
+
+/// Anybody may have written them, and they are shown on a terminal.
+fn names(partitions: &[String]) -> String {
+    partitions.iter().map(|name| name.escape_debug().to_string()).collect::<Vec<_>>().join(", ")
 }

@@ -6,11 +6,11 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
-use crate::gpt;
+use crate::document::Document;
 
 /// A validated layout specification. Parse it with serde; an invalid one does not deserialize.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "Wire")]
+#[serde(try_from = "Document")]
 pub struct LayoutSpec {
     /// Counts up when the site changes the layout; shown to people, the [`SpecId`] is what decides.
     pub version: u32,
@@ -29,26 +29,21 @@ pub struct LayoutSpec {
 }
 
 /// One partition of the layout.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PartitionSpec {
     /// GPT partition name, unique in the layout; `/dev/disk/by-partlabel/` shows it.
     pub label: String,
     /// GPT type GUID (Discoverable Partitions Specification).
-    #[serde(rename = "type")]
     pub type_guid: Uuid,
     /// Size in MiB.
     pub size: SizeRange,
     /// What is made on it.
     pub fs: FileSystem,
     /// Label of the file system; without one none is set and none is required.
-    #[serde(default)]
     pub fs_label: Option<String>,
-    /// Where stage 1 mounts it; not used here, NixOS generates its file systems from the same document.
-    #[serde(default)]
+    /// Where stage 1 mounts it; NixOS generates its file systems from the same document. Here it tells the store from everything else.
     pub mount: Option<String>,
     /// What happens to its contents.
-    #[serde(default)]
     pub persist: Persist,
 }
 
@@ -84,14 +79,14 @@ pub enum FileSystem {
     Swap,
 }
 
-/// What happens to a partition's contents.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+/// What happens to a partition's contents. Where the document says nothing, swap and the store (mounted at or below `/nix`), which can be
+/// had again, are [`Persist::WipeOnRecreate`], and everything else is [`Persist::Keep`]: what may go is for a person to say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Persist {
     /// Survives even a change of the layout, as long as it stays where it is; where it can't, the layout is refused.
     Keep,
     /// Survives until the layout changes. Right for a store, which is a cache.
-    #[default]
     WipeOnRecreate,
     /// Made anew at every boot.
     FormatEveryBoot,
@@ -159,37 +154,6 @@ pub enum OnRefuse {
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct SpecId(pub [u8; 32]);
 
-/// Why a spec is not usable. The message names the place and what to change.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum SpecError {
-    /// Names end up in a hash, in GPT and on command lines of mkfs.
-    #[error("{field}: `{value}` must be 1 to {max} letters, digits, `.`, `_` or `-`, and must not begin with `-`")]
-    Name {
-        /// Where it stands.
-        field: String,
-        /// What stands there.
-        value: String,
-        /// Longest name allowed there.
-        max: usize,
-    },
-    /// Labels are how partitions are found.
-    #[error("partitions: label `{0}` is used twice")]
-    DuplicateLabel(String),
-    /// The meta partition's name or type belongs to us.
-    #[error("partitions: `{0}` uses a name or type that is reserved for rookery's own partition")]
-    Reserved(String),
-    /// Between 1 and 16.
-    #[error("partitions: {0} given; give 1 to {MAX_PARTITIONS}")]
-    Count(usize),
-    /// Minimum 1 MiB, maximum not below minimum, nothing over 8 EiB.
-    #[error("partitions: size of `{0}`: min-mib must be 1 to {MAX_MIB} and max-mib not below it")]
-    Size(String),
-}
-
-/// More do not fit what [`crate::probe`] may assume about the unused part of the table.
-const MAX_PARTITIONS: usize = 16;
-/// 8 PiB: keeps every sum of sizes far from overflow.
-const MAX_MIB: u64 = 1 << 33;
 /// Our corner of UUID space; everything derived starts here.
 const NAMESPACE: Uuid = Uuid::from_u128(0x8f0d_9c1e_5b7a_5c3e_9a55_2a6f_42d1_7c10);
 
@@ -264,78 +228,6 @@ impl fmt::Display for FileSystem {
     }
 }
 
-impl FileSystem {
-    /// Longest label that its mkfs takes, in bytes.
-    fn longest_label(self) -> usize {
-        match self {
-            Self::None => 0,
-            Self::Ext4 | Self::Swap => 15,
-            Self::Xfs => 12,
-            Self::Btrfs => 255,
-            Self::Vfat => 11,
-        }
-    }
-}
-
-/// The document as written; [`LayoutSpec`] is what survives validation.
-#[derive(Deserialize)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields)]
-struct Wire {
-    version: u32,
-    site: String,
-    role: String,
-    partitions: Vec<PartitionSpec>,
-    #[serde(default)]
-    disk: DiskSelector,
-    #[serde(default)]
-    policy: Policy,
-    #[serde(default)]
-    on_refuse: OnRefuse,
-}
-
-impl TryFrom<Wire> for LayoutSpec {
-    type Error = SpecError;
-
-    fn try_from(wire: Wire) -> Result<Self, SpecError> {
-        let Wire { version, site, role, partitions, disk, policy, on_refuse } = wire;
-        name("site", &site, 63)?;
-        name("role", &role, 63)?;
-        if partitions.is_empty() || partitions.len() > MAX_PARTITIONS {
-            return Err(SpecError::Count(partitions.len()));
-        }
-        for (index, p) in partitions.iter().enumerate() {
-            check_partition(index, p)?;
-            if partitions[..index].iter().any(|earlier| earlier.label == p.label) {
-                return Err(SpecError::DuplicateLabel(p.label.clone()));
-            }
-        }
-        Ok(Self { version, site, role, partitions, disk, policy, on_refuse })
-    }
-}
-
-fn check_partition(index: usize, p: &PartitionSpec) -> Result<(), SpecError> {
-    name(&format!("partitions[{index}].label"), &p.label, gpt::NAME_UNITS)?;
-    if let Some(label) = &p.fs_label {
-        name(&format!("partitions[{index}].fs-label"), label, p.fs.longest_label())?;
-    }
-    if p.label == META_LABEL || [pending_type(), meta_type(), Uuid::nil()].contains(&p.type_guid) {
-        return Err(SpecError::Reserved(p.label.clone()));
-    }
-    let SizeRange { min_mib, max_mib, .. } = p.size;
-    if min_mib == 0 || min_mib > MAX_MIB || max_mib.is_some_and(|max| max < min_mib || max > MAX_MIB) {
-        return Err(SpecError::Size(p.label.clone()));
-    }
-    Ok(())
-}
-
-fn name(field: &str, value: &str, max: usize) -> Result<(), SpecError> {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
-    if value.is_empty() || value.len() > max || value.starts_with('-') || !value.bytes().all(plain) {
-        return Err(SpecError::Name { field: field.to_owned(), value: value.to_owned(), max });
-    }
-    Ok(())
-}
-
 fn one() -> u32 {
     1
 }
@@ -353,37 +245,11 @@ mod tests {
     }
 
     #[test]
-    fn defaults_are_the_careful_ones() {
-        let spec = parse(PART, "").unwrap();
-        assert_eq!(spec.policy, Policy::CreateIfBlankOrOurs);
-        assert_eq!(spec.partitions[0].persist, Persist::WipeOnRecreate);
-        assert_eq!(spec.partitions[0].size.weight, 1);
-    }
-
-    #[test]
     fn what_does_not_change_the_disk_does_not_change_the_id() {
         let id = parse(PART, "").unwrap().id();
         assert_eq!(parse(PART, r#","policy":"wipe","on-refuse":"reboot""#).unwrap().id(), id);
         assert_eq!(parse(&PART.replace(r#""fs""#, r#""mount":"/nix","fs""#), "").unwrap().id(), id);
         assert_ne!(parse(&PART.replace("64}", "65}"), "").unwrap().id(), id);
         assert_ne!(parse(&PART.replace(r#""fs""#, r#""fs-label":"x","fs""#), "").unwrap().id(), id);
-    }
-
-    #[test]
-    fn refused_specs_say_where() {
-        let cases = [
-            (PART.replace("nb-nix", "-rf"), "partitions[0].label"),
-            (PART.replace("nb-nix", "rookery-meta"), "reserved"),
-            (PART.replace("64}", "0}"), "size of `nb-nix`"),
-            (PART.replace("64}", r#"64,"max-mib":63}"#), "size of `nb-nix`"),
-            (PART.replace(r#""fs""#, r#""fs-label":"sixteen-letters-","fs""#), "fs-label"),
-            (PART.replace(r#""fs""#, r#""extra":1,"fs""#), "unknown field"),
-            (format!("{PART},{PART}"), "used twice"),
-            (String::new(), "0 given"),
-        ];
-        for (partitions, expected) in cases {
-            let error = parse(&partitions, "").unwrap_err();
-            assert!(error.contains(expected), "{partitions}: {error}");
-        }
     }
 }

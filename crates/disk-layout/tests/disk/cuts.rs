@@ -72,6 +72,12 @@ fn somebody_elses_disk_with_consent() {
 }
 
 #[test]
+fn our_disk_with_a_partition_of_somebodys_with_consent() {
+    let (spec, consent) = (crate::strangers::roomy(2, "wipe"), consent("S1", 1));
+    survives("shared, with consent", &crate::strangers::with_windows(), &spec, Some(&consent), None);
+}
+
+#[test]
 fn twice_in_a_row() {
     let spec = spec(1, "create-if-blank-or-ours", &partitions());
     let mut states = Vec::new();

@@ -2,6 +2,8 @@
 
 mod consents;
 mod cuts;
+mod docs;
 mod properties;
 mod simulator;
+mod strangers;
 mod verdicts;

@@ -28,7 +28,8 @@ fn holding(fs: FileSystem) -> Disk {
 /// As Windows sets a disk up: reserved partition and a data partition, both tables whole.
 pub(crate) fn windows(size_mib: u64) -> Disk {
     let sectors = (size_mib << 20) / 512;
-    let entry = |type_guid: u128, first_lba: u64, last_lba: u64, name: &str| Entry {
+    let entry = |number: u32, type_guid: u128, first_lba: u64, last_lba: u64, name: &str| Entry {
+        number,
         type_guid: Uuid::from_u128(type_guid),
         unique_guid: Uuid::from_u128(first_lba.into()),
         first_lba,
@@ -37,8 +38,8 @@ pub(crate) fn windows(size_mib: u64) -> Disk {
         name: name.to_owned(),
     };
     let array = encode_entries(&[
-        entry(0xe3c9e316_0b5c_4db8_817d_f92df00215ae, 34, 32_767, "Microsoft reserved partition"),
-        entry(0xebd0a0a2_b9e5_4433_87c0_68b6b72699c7, 32_768, sectors - 2048, "Basic data partition"),
+        entry(1, 0xe3c9e316_0b5c_4db8_817d_f92df00215ae, 34, 32_767, "Microsoft reserved partition"),
+        entry(2, 0xebd0a0a2_b9e5_4433_87c0_68b6b72699c7, 32_768, sectors - 2048, "Basic data partition"),
     ]);
     let primary = Header {
         my_lba: 1,
@@ -171,6 +172,20 @@ fn what_is_to_be_kept_is_not_lost_to_a_new_layout() {
         &partitions().replace("\"min-mib\":16,\"max-mib\":16", "\"min-mib\":17,\"max-mib\":17"),
     );
     assert_eq!(ours(1).plan(&moved, None), Verdict::Refuse(vec![Reason::WouldLose("nb-persist".to_owned())]));
+}
+
+#[test]
+fn what_is_to_be_kept_is_not_made_anew_because_it_is_damaged() {
+    let labelled = partitions().replace("\"persist\":\"keep\"", "\"fs-label\":\"nb-persist\",\"persist\":\"keep\"");
+    let spec = spec(1, "create-if-blank-or-ours", &labelled);
+    let mut whole = blank();
+    whole.apply(&spec, None, |_, _| {});
+    let superblock = (2 << 20) + 1024;
+    let lost = Verdict::Refuse(vec![Reason::WouldLose("nb-persist".to_owned())]);
+    assert_eq!(whole.clone().with(superblock + 0x38, &[0, 0]).plan(&spec, None), lost, "not known any more");
+    assert_eq!(whole.clone().with(superblock + 0x78, b"x").plan(&spec, None), lost, "another label");
+    let nothing = whole.with(2 << 20, &vec![0; 128 << 10]).plan(&spec, None);
+    assert!(matches!(nothing, Verdict::Recreate { .. }), "nothing is there to be kept: {nothing:?}");
 }
 
 #[test]
