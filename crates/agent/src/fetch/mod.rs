@@ -93,8 +93,8 @@ fn bring(machine: &Machine, options: &FetchOptions, reporter: &Reporter) -> Resu
     if let Some(instead_of) = line.offline() {
         return resume_offline(machine, &store, &chosen, &keys, held.as_ref(), &instead_of);
     }
-    let fallback = if held.is_none() { offline::choose(&store, &chosen, &keys) } else { None };
-    let patience = if fallback.is_some() { PATIENCE_WITH_FALLBACK.min(options.patience) } else { options.patience };
+    let can_fall_back = held.is_none() && offline::choose(&store, &chosen, &keys).is_some();
+    let patience = if can_fall_back { PATIENCE_WITH_FALLBACK.min(options.patience) } else { options.patience };
     let brought = obtain(&chosen, &keys, held.as_ref(), patience).and_then(|signed| {
         // Everything up to here only read.
         let work =
@@ -103,11 +103,13 @@ fn bring(machine: &Machine, options: &FetchOptions, reporter: &Reporter) -> Resu
         machine.hand_over(&signed.init)?;
         Ok(done)
     });
-    match (brought, fallback) {
-        (Err(failure), Some(fallback)) if failure.exit == Exit::Unavailable => {
-            fallback.boot(machine, &store, &chosen, &failure.sentence)
-        }
-        (brought, _) => brought,
+    match brought {
+        // Chosen anew: what could have run before the fetch may have made room during it.
+        Err(failure) if failure.exit == Exit::Unavailable => match offline::choose(&store, &chosen, &keys) {
+            Some(fallback) => fallback.boot(machine, &store, &chosen, &failure.sentence),
+            None => Err(failure),
+        },
+        brought => brought,
     }
 }
 

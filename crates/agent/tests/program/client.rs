@@ -178,6 +178,29 @@ fn the_oldest_generation_makes_room_and_the_last_good_one_stays() {
     assert!(!fs::read_to_string(room.received()).unwrap().contains(&package["/nix/store/".len()..]));
 }
 
+/// The server dies when the newest complete generation has gone already, to make room: another one runs, which is there.
+#[test]
+fn what_made_room_is_not_what_runs_without_the_server() {
+    let room = Room::own();
+    let Some(_disk) = SmallDisk::mount(&room, 4) else { return };
+    let [first, second] = [1, 2].map(|number| {
+        let published = room.publish(number);
+        room.fetched(&published);
+        published
+    });
+    let good = room.on_client("nix/var/rookery/good");
+    fs::create_dir_all(&good).unwrap();
+    fs::write(good.join("lab"), first.generation.id.to_string()).unwrap();
+    fs::write(room.on_client("filler"), vec![1; 900_000]).unwrap();
+    room.publish(3);
+    room.server.die_at("/nar/");
+    let output = room.fetch(&["--patience", "1"]);
+    assert_eq!(output.status.code(), Some(0), "{}", said(&output));
+    assert!(!room.held(&second).exists(), "{}", said(&output));
+    assert_eq!(booted(&room), format!("{}/init", first.toplevel));
+    room.complete_paths(&first);
+}
+
 #[test]
 fn what_was_taken_from_the_disk_is_no_longer_valid_for_nix() {
     if !have(&["nix-store"]) {

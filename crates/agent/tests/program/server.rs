@@ -35,6 +35,8 @@ struct State {
     busy: AtomicUsize,
     /// Milliseconds that the answer to a report takes.
     thinking: AtomicU64,
+    /// What is asked for below this path gets no answer.
+    dead: Mutex<Option<String>>,
 }
 
 impl Server {
@@ -49,6 +51,7 @@ impl Server {
             cutting: AtomicUsize::new(0),
             busy: AtomicUsize::new(0),
             thinking: AtomicU64::new(0),
+            dead: Mutex::default(),
         });
         let server = Self { address: listener.local_addr().unwrap(), state: Arc::clone(&state) };
         std::thread::spawn(move || {
@@ -70,6 +73,11 @@ impl Server {
 
     pub(crate) fn refuse_for_now(&self, count: usize) {
         self.state.busy.store(count, Ordering::SeqCst);
+    }
+
+    /// From now on whoever asks for something below this path is hung up on.
+    pub(crate) fn die_at(&self, path: &str) {
+        *self.state.dead.lock().unwrap() = Some(path.to_owned());
     }
 
     /// Where answers began that did not begin at 0, since the last call.
@@ -100,6 +108,9 @@ impl State {
             return;
         }
         while let Some(Request { method, path, part, body }) = request(&mut reader) {
+            if self.dead.lock().unwrap().as_ref().is_some_and(|dead| path.starts_with(dead)) {
+                return;
+            }
             if method != "POST" && one_of(&self.busy) {
                 let answer = b"HTTP/1.1 503 Busy\r\nContent-Length: 0\r\nRetry-After: 0\r\n\r\n";
                 if (&*stream).write_all(answer).is_err() {
