@@ -11,7 +11,6 @@ use boot_model::{
 };
 use nix_format::{detached::Document, signature::PublicKeys};
 
-use super::held::Held;
 use crate::{Exit, Failure, backoff::Backoff, console, http, http::HttpError};
 
 /// What the menu put on the kernel command line. Not to be trusted.
@@ -22,7 +21,7 @@ pub(super) struct Chosen {
 }
 
 /// A description that a trusted key has signed and that is the one chosen.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Signed {
     pub(super) generation: Generation,
     pub(super) json: String,
@@ -58,7 +57,7 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 impl Chosen {
     /// Gets description and signature, and does not give up before `patience` is over. Of a description that is `known` already
     /// the signature is not asked for again.
-    pub(super) fn download(&self, known: Option<&Held>, patience: Duration) -> Result<(String, String), Failure> {
+    pub(super) fn download(&self, known: Option<&Signed>, patience: Duration) -> Result<(String, String), Failure> {
         let url = format!("http://{}/generations/{}/generation.json", self.server, self.generation);
         let begun = Instant::now();
         let mut backoff = Backoff::default();
@@ -77,7 +76,7 @@ impl Chosen {
         }
     }
 
-    fn download_once(url: &str, known: Option<&Held>) -> Result<(String, String), HttpError> {
+    fn download_once(url: &str, known: Option<&Signed>) -> Result<(String, String), HttpError> {
         // Bytes that are no text have no good signature either: what is replaced here makes verification fail.
         let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
         let json = text(http::get(url, MAX_JSON, TIMEOUT)?);

@@ -1,6 +1,6 @@
 //! What this disk holds of a generation: its signed description and its closure manifest, so that everything can be checked and
 //! booted without the server. The folder of a generation appears by rename, after every path of its closure was received: that it
-//! is there says that the generation is complete on the disk.
+//! is there says that the generation was complete on the disk. What Nix' garbage collector has taken since, receipts and names tell.
 
 use std::{
     fs::{self, File},
@@ -30,7 +30,7 @@ const SIGNATURE: &str = "generation.json.sig";
 const STAGED: &str = ".staging-";
 
 impl Held {
-    /// What is held of a generation; `None` if it is not complete here.
+    /// What is held of a generation; `None` if it was never complete here.
     pub(super) fn read(store: &Store, generation: &GenerationRef) -> Option<Self> {
         let folder = folder(store, generation);
         let text = |name: &str| fs::read_to_string(folder.join(name)).ok();

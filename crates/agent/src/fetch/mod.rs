@@ -6,6 +6,7 @@
 
 mod generation;
 mod held;
+mod known;
 mod manifest;
 mod nix;
 mod nix_log;
@@ -29,6 +30,7 @@ pub(crate) use self::register::{RegisterOptions, register};
 use self::{
     generation::{Chosen, Signed},
     held::Held,
+    known::Known,
     manifest::Manifest,
     nix::Nix,
     store::Store,
@@ -62,8 +64,8 @@ impl FetchOptions {
     pub(crate) const PATIENCE: Duration = Duration::from_secs(900);
 }
 
-/// A generation that is complete here needs the server only for news; it does not wait long for them.
-const PATIENCE_IF_COMPLETE: Duration = Duration::from_secs(10);
+/// Whose description is here needs the server's only for news, and does not wait long for them.
+const PATIENCE_FOR_NEWS: Duration = Duration::from_secs(10);
 /// Where another generation can run, nobody waits a quarter of an hour for the chosen one.
 const PATIENCE_WITH_FALLBACK: Duration = Duration::from_secs(60);
 /// Wrong content may be a bit flipped on the way; content that is wrong thrice is wrong on the server.
@@ -89,17 +91,20 @@ fn bring(machine: &Machine, options: &FetchOptions, reporter: &Reporter) -> Resu
         machine::failed("finding", &options.root, &error, "mount the client's root file system first")
     })?;
     let store = Store::new(root);
-    let held = Held::read(&store, &chosen.generation);
+    let known = Known::read(&store, &chosen, &keys);
     if let Some(instead_of) = line.offline() {
-        return resume_offline(machine, &store, &chosen, &keys, held.as_ref(), &instead_of);
+        return resume_offline(machine, &store, &chosen, known?, &instead_of);
     }
-    let can_fall_back = held.is_none() && offline::choose(&store, &chosen, &keys).is_some();
+    // A record that cannot be believed is none: the server's may be better.
+    let known = known.ok().flatten();
+    let is_complete = known.as_ref().is_some_and(|known| known.is_complete);
+    let can_fall_back = !is_complete && offline::choose(&store, &chosen, &keys).is_some();
     let patience = if can_fall_back { PATIENCE_WITH_FALLBACK.min(options.patience) } else { options.patience };
-    let brought = obtain(&chosen, &keys, held.as_ref(), patience).and_then(|signed| {
-        // Everything up to here only read.
+    let brought = obtain(&chosen, &keys, known.as_ref().map(|known| &known.signed), patience).and_then(|signed| {
+        // Up to here nothing is written but a log of receipts that was damaged, beside a generation that was here already.
         let work =
             Work { machine, options, patience, reporter, store: &store, keys: &keys, chosen: &chosen, signed: &signed };
-        let done = work.complete(held.as_ref().filter(|held| held.json == signed.json))?;
+        let done = work.complete(known.filter(|known| known.signed.json == signed.json))?;
         machine.hand_over(&signed.init)?;
         Ok(done)
     });
@@ -118,17 +123,15 @@ fn resume_offline(
     machine: &Machine,
     store: &Store,
     chosen: &Chosen,
-    keys: &PublicKeys,
-    held: Option<&Held>,
+    known: Option<Known>,
     instead_of: &GenerationRef,
 ) -> Result<String, Failure> {
     let name = &chosen.generation;
-    let Some(held) = held else {
+    let Some(Known { signed, is_complete: true, .. }) = known else {
         let sentence =
             format!("generation {name} was to run offline and is not on this disk; boot from the menu again");
         return Err(Failure::new(Exit::Unavailable, sentence));
     };
-    let signed = chosen.verify(held.json.clone(), held.signature.clone(), keys)?;
     store.set_profile(&signed.generation)?;
     store.sync()?;
     let sentence = format!("OFFLINE: generation {name} of this disk runs instead of {instead_of}");
@@ -164,13 +167,17 @@ struct Work<'a> {
 }
 
 impl Work<'_> {
-    /// Makes the generation complete on the disk, and says in a sentence what was done. `held` is what is recorded of it.
-    fn complete(&self, held: Option<&Held>) -> Result<String, Failure> {
+    /// Makes the generation complete on the disk, and says in a sentence what was done. `known` is what the disk has of it.
+    fn complete(&self, known: Option<Known>) -> Result<String, Failure> {
         let generation = &self.signed.generation;
-        let known = held.and_then(|held| Manifest::held(&held.closure, generation));
-        let was_complete = known.is_some();
+        let already = || format!("generation {} is on the disk already, nothing was fetched", self.chosen.generation);
+        let was_complete = known.as_ref().is_some_and(|known| known.is_complete);
+        // With Nix its database has a say too.
+        if was_complete && self.options.via == Via::Rookery {
+            return Ok(already());
+        }
         let manifest = match known {
-            Some(manifest) => manifest,
+            Some(known) => known.manifest,
             None => Manifest::download(&Server::new(self.chosen.server, self.patience, 1), generation)?,
         };
         let mut received = Received::open(self.store)?;
@@ -180,7 +187,7 @@ impl Work<'_> {
             Via::Nix(program) => self.by_nix(program, &manifest, &mut received, was_complete)?,
         };
         if brought.paths == 0 && was_complete {
-            return Ok(format!("generation {} is on the disk already, nothing was fetched", self.chosen.generation));
+            return Ok(already());
         }
         self.store.set_profile(generation)?;
         self.store.sync()?;
@@ -236,11 +243,9 @@ impl Work<'_> {
 }
 
 /// The signed description: from the server; from an earlier fetch if the server has none to give.
-fn obtain(chosen: &Chosen, keys: &PublicKeys, held: Option<&Held>, patience: Duration) -> Result<Signed, Failure> {
-    let from_disk = |held: &Held| chosen.verify(held.json.clone(), held.signature.clone(), keys).ok();
-    let known = held.and_then(from_disk);
-    let patience = if known.is_some() { PATIENCE_IF_COMPLETE.min(patience) } else { patience };
-    let failure = match chosen.download(held.filter(|_| known.is_some()), patience) {
+fn obtain(chosen: &Chosen, keys: &PublicKeys, known: Option<&Signed>, patience: Duration) -> Result<Signed, Failure> {
+    let patience = if known.is_some() { PATIENCE_FOR_NEWS.min(patience) } else { patience };
+    let failure = match chosen.download(known, patience) {
         Ok((json, signature)) => match chosen.verify(json, signature, keys) {
             Ok(signed) => return Ok(signed),
             Err(error) => Failure::from(error),
@@ -249,7 +254,7 @@ fn obtain(chosen: &Chosen, keys: &PublicKeys, held: Option<&Held>, patience: Dur
     };
     let Some(known) = known else { return Err(failure) };
     console::say(&format!("rookery: {}; the copy of the last fetch is used", failure.sentence));
-    Ok(known)
+    Ok(known.clone())
 }
 
 /// What an attempt, or all of them together, brought.

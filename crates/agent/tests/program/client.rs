@@ -56,6 +56,23 @@ fn without_the_server_the_newest_complete_generation_runs() {
     assert!(details.iter().any(|detail| detail.contains("OFFLINE")), "{details:?}");
 }
 
+/// What Nix's garbage collector leaves of a generation: its record, and not its paths.
+#[test]
+fn a_generation_that_is_recorded_and_not_there_counts_as_missing() {
+    let room = Room::own();
+    let [first, second] = without_server(&room);
+    fs::remove_dir_all(room.on_client(&format!("{}/init", first.toplevel)).parent().unwrap()).unwrap();
+    room.choose(&first);
+    let output = room.fetch(&["--patience", "1"]);
+    assert_eq!(output.status.code(), Some(0), "{}", said(&output));
+    assert_eq!(booted(&room), format!("{}/init", second.toplevel));
+    let line = fs::read_to_string(room.path("cmdline")).unwrap();
+    fs::write(room.path("cmdline"), format!("{} rookery.offline=lab/3-00000000\n", line.trim())).unwrap();
+    let output = room.fetch(&["--patience", "1"]);
+    assert_eq!(output.status.code(), Some(69), "{}", said(&output));
+    assert!(said(&output).contains("is not on this disk"), "{}", said(&output));
+}
+
 #[test]
 fn a_generation_with_another_kernel_would_need_that_kernel() {
     let room = Room::own();
