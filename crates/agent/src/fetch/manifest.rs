@@ -74,14 +74,19 @@ impl Manifest {
         Self::parse(text.as_bytes().to_vec(), generation).ok()
     }
 
-    /// Is this generation recorded, and all of its closure received and there?
-    pub(super) fn is_complete(store: &Store, generation: &GenerationRef, names: &Names, received: &Received) -> bool {
-        let complete = || {
+    /// Is this generation recorded, and something there under each name of its closure?
+    pub(super) fn is_recorded(store: &Store, generation: &GenerationRef, names: &Names) -> bool {
+        let recorded = || {
             let held = Held::read(store, generation)?;
             let generation = Generation::from_json(held.json.as_bytes()).ok()?;
-            Some(Self::held(&held.closure, &generation)?.is_here(names, received))
+            Some(Self::held(&held.closure, &generation)?.has_names(names))
         };
-        complete().unwrap_or(false)
+        recorded().unwrap_or(false)
+    }
+
+    /// Is something there under each name of the closure? It need not be what was received.
+    pub(super) fn has_names(&self, names: &Names) -> bool {
+        self.closure.paths().iter().all(|info| names.has(info))
     }
 
     /// Is all of the closure received and there?

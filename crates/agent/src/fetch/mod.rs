@@ -24,7 +24,7 @@ use std::{
 };
 
 use boot_model::{GenerationRef, StorePath, generation::Generation, report::Step};
-use nix_format::signature::PublicKeys;
+use nix_format::{narinfo::NarInfo, signature::PublicKeys};
 
 pub(crate) use self::register::{RegisterOptions, register};
 use self::{
@@ -35,7 +35,11 @@ use self::{
     nix::Nix,
     store::Store,
     stream::Server,
-    transfer::{Transfer, plan::Names, received::Received},
+    transfer::{
+        Transfer,
+        plan::Names,
+        received::{Receipt, Received},
+    },
 };
 use crate::{Exit, Failure, backoff::Backoff, console, machine, machine::Machine, report::Reporter};
 
@@ -98,7 +102,7 @@ fn bring(machine: &Machine, options: &FetchOptions, reporter: &Reporter) -> Resu
     // A record that cannot be believed is none: the server's may be better.
     let known = known.ok().flatten();
     let is_complete = known.as_ref().is_some_and(|known| known.is_complete);
-    let can_fall_back = !is_complete && offline::choose(&store, &chosen, &keys).is_some();
+    let can_fall_back = !is_complete && offline::is_possible(&store, &chosen, &keys);
     let patience = if can_fall_back { PATIENCE_WITH_FALLBACK.min(options.patience) } else { options.patience };
     let brought = obtain(&chosen, &keys, known.as_ref().map(|known| &known.signed), patience).and_then(|signed| {
         // Up to here nothing is written but a log of receipts that was damaged, beside a generation that was here already.
@@ -233,8 +237,11 @@ impl Work<'_> {
         // Nix has checked each path and synced before it registered it; our own transfer need not look at them again.
         self.store.sync()?;
         let names = Names::read(self.store);
-        let paths = manifest.closure.paths().iter().filter(|info| names.has(info));
-        let receipts = paths.map(|info| (info.store_path.clone(), info.nar_hash)).collect();
+        let receipt = |info: &NarInfo| {
+            let root = Some(names.root(info)?);
+            Some((info.store_path.clone(), Receipt { nar_hash: info.nar_hash, root }))
+        };
+        let receipts = manifest.closure.paths().iter().filter_map(receipt).collect();
         received
             .append(receipts)
             .map_err(|error| machine::failed("writing receipts in", &self.store.records(), &error, "check the disk"))?;

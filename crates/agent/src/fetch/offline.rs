@@ -25,7 +25,10 @@ use super::{
     held::Held,
     manifest::Manifest,
     store::Store,
-    transfer::{plan::Names, received::Received},
+    transfer::{
+        plan::{Names, recheck},
+        received::Received,
+    },
 };
 use crate::{Exit, Failure, console, machine, machine::Machine};
 
@@ -45,27 +48,49 @@ pub(super) enum Runs {
     ByKexec,
 }
 
-/// Chooses a generation of the role that is complete here, can be believed, and is not the chosen one.
+/// A generation that is recorded and can be believed; whether it is whole is not known.
+struct Candidate {
+    fallback: Fallback,
+    manifest: Manifest,
+}
+
+/// Is there a generation of the role that could be chosen, as far as its record and the names in the store say?
+pub(super) fn is_possible(store: &Store, chosen: &Chosen, keys: &PublicKeys) -> bool {
+    let candidates = candidates(store, chosen, keys);
+    let names = Names::read(store);
+    candidates.iter().any(|candidate| candidate.manifest.has_names(&names))
+}
+
+/// Chooses a generation of the role that is complete here, can be believed, and is not the chosen one. Of a path that was changed since it
+/// was received the content is hashed.
 pub(super) fn choose(store: &Store, chosen: &Chosen, keys: &PublicKeys) -> Option<Fallback> {
-    let mut references: Vec<GenerationRef> = Held::all(store);
-    references.retain(|held| held.role == chosen.generation.role && *held != chosen.generation);
-    if references.is_empty() {
+    let candidates = candidates(store, chosen, keys);
+    if candidates.is_empty() {
         return None;
     }
+    let mut received = Received::open(store).ok()?;
+    let found = candidates.into_iter().find(|candidate| recheck(store, &candidate.manifest.closure, &mut received))?;
+    Some(found.fallback)
+}
+
+/// The newest first, those that run with this kernel before the others.
+fn candidates(store: &Store, chosen: &Chosen, keys: &PublicKeys) -> Vec<Candidate> {
+    let mut references: Vec<GenerationRef> = Held::all(store);
+    references.retain(|held| held.role == chosen.generation.role && *held != chosen.generation);
     references.sort_by_key(|held| std::cmp::Reverse(held.id));
-    let (names, received) = (Names::read(store), Received::open(store).ok()?);
-    let release = utsname::uname().ok()?.release().to_string_lossy().into_owned();
-    let complete = |reference: &GenerationRef| {
+    let Ok(uname) = utsname::uname() else { return Vec::new() };
+    let release = uname.release().to_string_lossy();
+    let candidate = |reference: &GenerationRef| {
         let held = Held::read(store, reference)?;
         let generation = believe(&held.json, &held.signature, reference, keys).ok()?;
         let manifest = Manifest::held(&held.closure, &generation)?;
         let runs = if has_modules(store, &generation, &release) { Runs::Here } else { Runs::ByKexec };
-        manifest.is_here(&names, &received).then_some(Fallback { generation, runs })
+        Some(Candidate { fallback: Fallback { generation, runs }, manifest })
     };
-    let mut fallbacks: Vec<Fallback> = references.iter().filter_map(complete).collect();
+    let mut candidates: Vec<Candidate> = references.iter().filter_map(candidate).collect();
     // Stable: the newest of each kind stays in front.
-    fallbacks.sort_by_key(|fallback| fallback.runs == Runs::ByKexec);
-    fallbacks.into_iter().next()
+    candidates.sort_by_key(|candidate| candidate.fallback.runs == Runs::ByKexec);
+    candidates
 }
 
 fn has_modules(store: &Store, generation: &Generation, release: &str) -> bool {

@@ -6,6 +6,7 @@ mod client;
 mod disk;
 mod fetch;
 mod killed;
+mod receipts;
 mod report;
 mod room;
 mod server;

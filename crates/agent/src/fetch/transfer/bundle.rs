@@ -27,7 +27,6 @@ use zstd::{stream::read::Decoder, zstd_safe};
 use super::{
     Counters,
     plan::{Names, Task},
-    received::Received,
     tree::Hasher,
     unpack::Tree,
 };
@@ -82,20 +81,15 @@ const SMALL: u64 = 4 << 20;
 const CHUNK: usize = 256 << 10;
 
 impl Bundle {
-    /// The bundle from the newest complete generation for which the server has one, if it is smaller than the packs.
-    pub(super) fn find(
-        server: &Server,
-        store: &Store,
-        wanted: &GenerationRef,
-        tasks: &[Task],
-        received: &Received,
-    ) -> Option<Self> {
+    /// The bundle from the newest generation on the disk for which the server has one, if it is smaller than the packs.
+    pub(super) fn find(server: &Server, store: &Store, wanted: &GenerationRef, tasks: &[Task]) -> Option<Self> {
         let packs: u64 = tasks.iter().filter(|task| !task.in_the_way).map(|task| task.info.file_size).sum();
         let mut held = Held::all(store);
         held.retain(|held| held.role == wanted.role && held != wanted);
         held.sort_by_key(|held| std::cmp::Reverse(held.id));
         let names = Names::read(store);
-        let held = held.into_iter().filter(|old| Manifest::is_complete(store, old, &names, received));
+        // Whether they are what was received need not be known: what is made of them is hashed.
+        let held = held.into_iter().filter(|old| Manifest::is_recorded(store, old, &names));
         held.take(MOST_ASKED).find_map(|old| {
             let url = format!("bundle/{}/{}..{}", wanted.role, old.id, wanted.id);
             let length = server.length_of(&url).filter(|length| *length < packs)?;

@@ -15,7 +15,10 @@ use std::{
 use boot_model::{Sha256Digest, StorePath};
 use nix::{fcntl::renameat, unistd::syncfs};
 
-use super::{TransferError, received::Received};
+use super::{
+    TransferError,
+    received::{Receipt, Received, Root},
+};
 use crate::fetch::store::Store;
 
 /// A path that is whole.
@@ -31,11 +34,12 @@ pub(super) struct Ready {
 /// Takes paths as they become whole, until nobody sends any more.
 pub(super) struct Committer<'a> {
     staging: File,
+    store: &'a Store,
     paths: File,
     received: &'a mut Received,
     ready: Vec<Ready>,
     ready_bytes: u64,
-    renamed: Vec<(StorePath, Sha256Digest)>,
+    renamed: Vec<(StorePath, Receipt)>,
     begun: Instant,
 }
 
@@ -44,10 +48,10 @@ const BATCH_BYTES: u64 = 256 << 20;
 const BATCH_TIME: Duration = Duration::from_secs(5);
 
 impl<'a> Committer<'a> {
-    pub(super) fn new(store: &Store, staging: File, received: &'a mut Received) -> io::Result<Self> {
+    pub(super) fn new(store: &'a Store, staging: File, received: &'a mut Received) -> io::Result<Self> {
         let paths = File::open(store.paths())?;
         let begun = Instant::now();
-        Ok(Self { staging, paths, received, ready: Vec::new(), ready_bytes: 0, renamed: Vec::new(), begun })
+        Ok(Self { staging, store, paths, received, ready: Vec::new(), ready_bytes: 0, renamed: Vec::new(), begun })
     }
 
     /// Works until the senders are gone; everything sent has its receipt then.
@@ -84,7 +88,9 @@ impl<'a> Committer<'a> {
                     .map_err(io::Error::from)
                     .map_err(disk("moving a path into the store"))?;
             }
-            self.renamed.push((ready.path, ready.nar_hash));
+            // After the rename, which changes the inode's time of change.
+            let root = Root::of(&self.store.below_root(ready.path.as_str())).map_err(disk("looking at a path"))?;
+            self.renamed.push((ready.path, Receipt { nar_hash: ready.nar_hash, root: Some(root) }));
         }
         self.ready_bytes = 0;
         Ok(())

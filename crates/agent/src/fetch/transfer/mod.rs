@@ -132,7 +132,7 @@ impl Transfer<'_> {
         space.make(&tasks, received)?;
         let total = total(&tasks);
         let server = Server::new(self.server, self.patience, workers());
-        let bundle = Bundle::find(&server, self.store, self.wanted, &tasks, received);
+        let bundle = Bundle::find(&server, self.store, self.wanted, &tasks);
         if let Some(bundle) = &bundle {
             console::say(&format!("rookery: the update is built on generation {}", bundle.old));
         }

@@ -1,10 +1,19 @@
 //! What is to be brought: the closure without what was received.
 
-use std::{collections::HashSet, ffi::OsString, fs};
+use std::{
+    cell::OnceCell,
+    collections::HashMap,
+    ffi::{OsStr, OsString},
+    fs,
+    path::PathBuf,
+};
 
 use nix_format::{closure::Closure, narinfo::NarInfo};
 
-use super::received::Received;
+use super::{
+    received::{Receipt, Received, Root},
+    tree,
+};
 use crate::fetch::store::Store;
 
 /// One path to bring.
@@ -15,25 +24,54 @@ pub(super) struct Task {
     pub(super) in_the_way: bool,
 }
 
-/// The names that the store has.
-pub(in crate::fetch) struct Names(HashSet<OsString>);
+/// The names that the store has, each with its root as it was when first asked for.
+pub(in crate::fetch) struct Names {
+    store: PathBuf,
+    roots: HashMap<OsString, OnceCell<Option<Root>>>,
+}
 
 impl Names {
     /// Reads the store's directory.
     pub(in crate::fetch) fn read(store: &Store) -> Self {
         let entries = fs::read_dir(store.paths()).into_iter().flatten().flatten();
-        Self(entries.map(|entry| entry.file_name()).collect())
+        let roots = entries.map(|entry| (entry.file_name(), OnceCell::new())).collect();
+        Self { store: store.paths(), roots }
     }
 
-    /// Is this path here, and received?
+    /// Is this path here, and the one that was received?
     pub(in crate::fetch) fn complete(&self, info: &NarInfo, received: &Received) -> bool {
-        received.has(info) && self.has(info)
+        received.root(info).is_some_and(|root| self.root(info) == Some(root))
     }
 
     /// Is something here under this path's name?
     pub(in crate::fetch) fn has(&self, info: &NarInfo) -> bool {
-        self.0.contains(info.store_path.base_name().as_ref() as &std::ffi::OsStr)
+        self.roots.contains_key(OsStr::new(info.store_path.base_name()))
     }
+
+    /// The root of what is here under this path's name.
+    pub(in crate::fetch) fn root(&self, info: &NarInfo) -> Option<Root> {
+        let name = info.store_path.base_name();
+        *self.roots.get(OsStr::new(name))?.get_or_init(|| Root::of(&self.store.join(name)).ok())
+    }
+}
+
+/// Is all of the closure here? What is here without a receipt for it is hashed, and gets one: links that Nix makes between equal files,
+/// and owners that are set anew, take a path's receipt away and leave it whole.
+pub(in crate::fetch) fn recheck(store: &Store, closure: &Closure, received: &mut Received) -> bool {
+    let names = Names::read(store);
+    if !closure.paths().iter().all(|info| names.has(info)) {
+        return false;
+    }
+    let mut receipts = Vec::new();
+    for info in closure.paths().iter().filter(|info| !names.complete(info, received)) {
+        let (nar_hash, root) = (info.nar_hash, names.root(info));
+        if !tree::hash(&store.below_root(info.store_path.as_str())).is_ok_and(|found| found == nar_hash) {
+            return false;
+        }
+        receipts.push((info.store_path.clone(), Receipt { nar_hash, root }));
+    }
+    // What was hashed may be in memory only.
+    receipts.is_empty() || (store.sync().is_ok() && received.append(receipts).is_ok())
 }
 
 /// What is missing, the biggest last: it is taken from the end, so that no long path is begun when all others are done.

@@ -1,14 +1,17 @@
-//! The log of received paths: a path that stands in it is complete on the medium, under its own name, with the content whose hash
-//! stands beside it. A line is written only after the file system was synced, and is synced itself.
+//! The log of received paths: a path that stands in it was complete on the medium, under its own name, with the content whose hash
+//! stands beside it, and still is if its root is the one that stands there too ([`Root`]). A line is written only after the file
+//! system was synced, and is synced itself.
 //!
-//! A line is `<checksum> <NarHash, base16> <base name>`, the checksum being the first 8 bytes of the SHA-256 of the rest. A line
-//! that is torn or changed is not believed; the path is then hashed again, or fetched again.
+//! A line is `<checksum> 2 <NarHash, base16> <inode> <seconds> <nanoseconds> <base name>`, the checksum being the first 8 bytes of the
+//! SHA-256 of the rest, and the time that of the inode's last change. The first version, `<checksum> <NarHash> <base name>`, says
+//! nothing about the root. A line that is torn or changed is not believed. Without a receipt that is believed a path is hashed
+//! again, or fetched again.
 
 use std::{
     collections::{HashMap, HashSet},
     fs::{self, File, OpenOptions},
     io::{self, Write as _},
-    os::unix::fs::OpenOptionsExt as _,
+    os::unix::fs::{MetadataExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
 };
 
@@ -27,11 +30,35 @@ use crate::{
 pub(in crate::fetch) struct Received {
     path: PathBuf,
     log: File,
-    paths: HashMap<StorePath, Sha256Digest>,
+    paths: HashMap<StorePath, Receipt>,
+}
+
+/// What was received under a name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::fetch) struct Receipt {
+    pub(in crate::fetch) nar_hash: Sha256Digest,
+    /// `None` in a line of the first version.
+    pub(in crate::fetch) root: Option<Root>,
+}
+
+/// What the root of a path has in common with nothing that was put in its place, and not with itself when somebody has begun to
+/// delete it: that takes a chmod of a directory first, and so another time of change, as rename, link and the owner do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::fetch) struct Root {
+    inode: u64,
+    changed: (i64, i64),
+}
+
+impl Root {
+    /// What lies at `path` now; no link is followed.
+    pub(in crate::fetch) fn of(path: &Path) -> io::Result<Self> {
+        let metadata = fs::symlink_metadata(path)?;
+        Ok(Self { inode: metadata.ino(), changed: (metadata.ctime(), metadata.ctime_nsec()) })
+    }
 }
 
 impl Received {
-    /// Reads the log, and writes it anew if any of its lines cannot be believed.
+    /// Reads the log, and writes it anew if any of its lines cannot be believed, or most are outdated by others.
     pub(in crate::fetch) fn open(store: &Store) -> Result<Self, Failure> {
         let path = store.records().join("received");
         Self::open_file(&path).map_err(|error| failed("reading the log", &path, &error, "check the disk"))
@@ -48,15 +75,15 @@ impl Received {
         let believed: Vec<_> = text.lines().filter_map(parse).collect();
         let damaged = !whole || believed.len() < lines;
         let paths: HashMap<_, _> = believed.into_iter().collect();
-        if damaged || !path.exists() {
+        if damaged || lines > 2 * paths.len() || !path.exists() {
             rewrite(path, &paths)?;
         }
         Ok(Self { path: path.to_owned(), log: append_to(path)?, paths })
     }
 
-    /// Is this path here, with this content?
-    pub(in crate::fetch) fn has(&self, info: &NarInfo) -> bool {
-        self.paths.get(&info.store_path) == Some(&info.nar_hash)
+    /// The root that this path was received with, with this content.
+    pub(in crate::fetch) fn root(&self, info: &NarInfo) -> Option<Root> {
+        self.paths.get(&info.store_path).filter(|receipt| receipt.nar_hash == info.nar_hash)?.root
     }
 
     /// Everything that was received.
@@ -65,11 +92,11 @@ impl Received {
     }
 
     /// Writes and syncs receipts. Only for paths whose files and names are on the medium.
-    pub(in crate::fetch) fn append(&mut self, paths: Vec<(StorePath, Sha256Digest)>) -> io::Result<()> {
+    pub(in crate::fetch) fn append(&mut self, paths: Vec<(StorePath, Receipt)>) -> io::Result<()> {
         if paths.is_empty() {
             return Ok(());
         }
-        let text: String = paths.iter().map(|(path, hash)| line(path, hash)).collect();
+        let text: String = paths.iter().map(|(path, receipt)| line(path, receipt)).collect();
         self.log.write_all(text.as_bytes())?;
         self.log.sync_data()?;
         self.paths.extend(paths);
@@ -89,30 +116,44 @@ fn append_to(path: &Path) -> io::Result<File> {
     OpenOptions::new().append(true).open(path)
 }
 
-fn rewrite(path: &Path, paths: &HashMap<StorePath, Sha256Digest>) -> io::Result<()> {
+fn rewrite(path: &Path, paths: &HashMap<StorePath, Receipt>) -> io::Result<()> {
     let directory = path.parent().ok_or(io::ErrorKind::InvalidInput)?;
     create_synced(directory)?;
     let staged = path.with_extension("new");
     let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o644).open(&staged)?;
-    let text: String = paths.iter().map(|(path, hash)| line(path, hash)).collect();
+    let text: String = paths.iter().map(|(path, receipt)| line(path, receipt)).collect();
     file.write_all(text.as_bytes())?;
     file.sync_all()?;
     fs::rename(&staged, path)?;
     File::open(directory)?.sync_all()
 }
 
-fn line(path: &StorePath, hash: &Sha256Digest) -> String {
-    let content = format!("{hash} {}", path.base_name());
+fn line(path: &StorePath, receipt: &Receipt) -> String {
+    let (hash, name) = (&receipt.nar_hash, path.base_name());
+    let content = match receipt.root {
+        Some(Root { inode, changed: (seconds, nanoseconds) }) => {
+            format!("2 {hash} {inode} {seconds} {nanoseconds} {name}")
+        }
+        None => format!("{hash} {name}"),
+    };
     format!("{} {content}\n", checksum(&content))
 }
 
-fn parse(line: &str) -> Option<(StorePath, Sha256Digest)> {
+fn parse(line: &str) -> Option<(StorePath, Receipt)> {
     let (sum, content) = line.split_once(' ')?;
     if sum != checksum(content) {
         return None;
     }
-    let (hash, name) = content.split_once(' ')?;
-    Some((StorePath::from_base_name(name).ok()?, hash.parse().ok()?))
+    let words: Vec<&str> = content.split(' ').collect();
+    let (hash, root, name) = match words[..] {
+        ["2", hash, inode, seconds, nanoseconds, name] => {
+            let changed = (seconds.parse().ok()?, nanoseconds.parse().ok()?);
+            (hash, Some(Root { inode: inode.parse().ok()?, changed }), name)
+        }
+        [hash, name] => (hash, None, name),
+        _ => return None,
+    };
+    Some((StorePath::from_base_name(name).ok()?, Receipt { nar_hash: hash.parse().ok()?, root }))
 }
 
 fn checksum(content: &str) -> String {
@@ -127,8 +168,10 @@ mod tests {
         format!("/nix/store/{number:032}-p").parse().unwrap()
     }
 
-    fn receipt(number: u32) -> (StorePath, Sha256Digest) {
-        (path(number), Sha256Digest::new([number as u8; 32]))
+    fn receipt(number: u32) -> (StorePath, Receipt) {
+        // One of the first version among those of the second.
+        let root = Root { inode: u64::MAX - u64::from(number), changed: (-1, 999_999_999) };
+        (path(number), Receipt { nar_hash: Sha256Digest::new([number as u8; 32]), root: (number != 2).then_some(root) })
     }
 
     fn numbers(log: &Received) -> Vec<u32> {
@@ -148,6 +191,35 @@ mod tests {
         log.forget(&HashSet::from([path(2)])).unwrap();
         log.append(vec![receipt(4)]).unwrap();
         assert_eq!(numbers(&Received::open(&store).unwrap()), [1, 3, 4]);
+    }
+
+    #[test]
+    fn a_log_of_outdated_lines_is_written_anew() {
+        let root = tempfile::tempdir().unwrap();
+        let store = Store::new(root.path().to_owned());
+        let mut log = Received::open(&store).unwrap();
+        for inode in 0..3 {
+            let root = Root { inode, changed: (0, 0) };
+            log.append(vec![(path(1), Receipt { root: Some(root), ..receipt(1).1 })]).unwrap();
+        }
+        log.append(vec![receipt(1)]).unwrap();
+        assert_eq!(numbers(&Received::open(&store).unwrap()), [1]);
+        assert_eq!(fs::read_to_string(&log.path).unwrap().lines().count(), 1);
+    }
+
+    /// What no other thing in a path's place has, and what of a path that stays never changes.
+    #[test]
+    fn roots_differ() {
+        let directory = tempfile::tempdir().unwrap();
+        let [first, second] = ["1", "2"].map(|name| directory.path().join(name));
+        fs::write(&first, "").unwrap();
+        let before = Root::of(&first).unwrap();
+        fs::read(&first).unwrap();
+        assert_eq!(Root::of(&first).unwrap(), before);
+        fs::write(&second, "").unwrap();
+        assert_ne!(Root::of(&second).unwrap(), before);
+        fs::rename(&second, &first).unwrap();
+        assert_ne!(Root::of(&first).unwrap(), before);
     }
 
     /// Cut at every length, and with every byte changed: what is believed was written, and the log goes on.

@@ -1,0 +1,124 @@
+//! Receipts: which of them are believed when something happened to a path after it was received.
+
+use std::{fs, os::unix::fs::PermissionsExt as _, path::Path};
+
+use sha2::{Digest as _, Sha256};
+
+use crate::{
+    room::{Published, Room},
+    support::said,
+    tree::Tree,
+};
+
+/// The paths that another fetch asked for; afterwards all is there.
+fn brought_again(room: &Room, published: &Published) -> Vec<String> {
+    room.server.requests();
+    room.fetched(published);
+    let mut asked = room.server.requests();
+    asked.retain(|path| path.starts_with("/nar/"));
+    asked
+}
+
+fn receipts(room: &Room) -> usize {
+    fs::read_to_string(room.received()).unwrap().lines().count()
+}
+
+/// Nix collects the path and substitutes it again, in place; the power fails when half of it is there.
+#[test]
+fn a_path_that_was_replaced_is_not_believed() {
+    let room = Room::own();
+    let published = room.publish(3);
+    room.fetched(&published);
+    let [library, other, ..] = &published.infos[..] else { panic!() };
+    let place = room.on_client(library.store_path.as_str());
+    // Kept, so that nothing new gets its inode.
+    fs::rename(&place, room.path("collected")).unwrap();
+    fs::create_dir(&place).unwrap();
+    fs::write(place.join("data"), "").unwrap();
+    let file = room.on_client(other.store_path.as_str());
+    fs::rename(&file, room.path("collected-too")).unwrap();
+    fs::write(&file, "").unwrap();
+    let asked = brought_again(&room, &published);
+    assert_eq!(asked.len(), 2, "{asked:?}");
+    assert_eq!(brought_again(&room, &published), [] as [String; 0]);
+}
+
+/// The same inode, of which Nix has begun to delete the content.
+#[test]
+fn a_path_that_was_half_deleted_is_not_believed() {
+    let room = Room::own();
+    let published = room.publish(3);
+    room.fetched(&published);
+    let place = room.on_client(published.infos[0].store_path.as_str());
+    fs::set_permissions(&place, fs::Permissions::from_mode(0o755)).unwrap();
+    fs::remove_file(place.join("data")).unwrap();
+    assert_eq!(brought_again(&room, &published).len(), 1);
+}
+
+#[test]
+fn a_path_that_was_touched_is_hashed_once_and_not_fetched() {
+    let room = Room::own();
+    let published = room.publish(3);
+    room.fetched(&published);
+    let before = receipts(&room);
+    room.fetched(&published);
+    assert_eq!(receipts(&room), before);
+    touch(&room, &published);
+    for _ in 0..2 {
+        assert_eq!(brought_again(&room, &published), [] as [String; 0]);
+        assert_eq!(receipts(&room), before + 1);
+    }
+}
+
+#[test]
+fn a_path_that_was_touched_runs_without_the_server() {
+    let room = Room::own();
+    let published = room.publish(2);
+    room.fetched(&published);
+    room.publish(3);
+    room.server.close_connections(usize::MAX);
+    touch(&room, &published);
+    let output = room.fetch(&["--patience", "1"]);
+    assert_eq!(output.status.code(), Some(0), "{}", said(&output));
+    room.complete(&published);
+    // With other content it does not.
+    touch(&room, &published);
+    spoil(&room.on_client(published.infos[0].store_path.as_str()).join("data"));
+    let output = room.fetch(&["--patience", "1"]);
+    assert_eq!(output.status.code(), Some(69), "{}", said(&output));
+}
+
+/// Receipts that say nothing about the inode, as the first agents wrote them.
+#[test]
+fn old_receipts_are_checked_once() {
+    let room = Room::own();
+    let published = room.publish(3);
+    room.fetched(&published);
+    let old = |content: String| {
+        let sum: String = Sha256::digest(&content).iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+        format!("{sum} {content}\n")
+    };
+    let infos = published.infos.iter();
+    let lines: String = infos.map(|info| old(format!("{} {}", info.nar_hash, info.store_path.base_name()))).collect();
+    fs::write(room.received(), lines).unwrap();
+    spoil(&room.on_client(published.infos[0].store_path.as_str()).join("data"));
+    let asked = brought_again(&room, &published);
+    assert_eq!(asked.len(), 1, "{asked:?}");
+    let now = receipts(&room);
+    assert_eq!(brought_again(&room, &published), [] as [String; 0]);
+    assert_eq!(receipts(&room), now);
+}
+
+/// As Nix does when it replaces files in a path by hard links.
+fn touch(room: &Room, published: &Published) {
+    let place = room.on_client(published.infos[0].store_path.as_str());
+    for mode in [0o755, 0o555] {
+        fs::set_permissions(&place, fs::Permissions::from_mode(mode)).unwrap();
+    }
+}
+
+fn spoil(file: &Path) {
+    assert!(matches!(Tree::read(file), Tree::File { .. }));
+    fs::set_permissions(file, fs::Permissions::from_mode(0o644)).unwrap();
+    fs::write(file, "something else").unwrap();
+}
