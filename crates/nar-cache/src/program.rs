@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 use boot_model::MacAddr;
 use config::Config;
 use generations::Layout;
-use service::activation::Inherited;
+use service::activation::{Configured, Inherited};
 use service::{Failure, Options, Process};
 use tokio::net::TcpSocket;
 use tokio::task::spawn_blocking;
@@ -65,7 +65,10 @@ impl Program {
                 // Before anything else is opened: the inherited descriptors are known by their numbers.
                 let inherited = Inherited::take()?;
                 let config = load(&self.options)?;
-                service::run(&self.options, |process| run(config, inherited.tcp, process))
+                let port =
+                    Configured { port: config.nar_cache.port, key: "nar-cache.port", unit: "rookery-nar-cache.socket" };
+                let inherited = inherited.tcp_at(port).map_err(Failure::configuration)?;
+                service::run(&self.options, |process| run(config, inherited, process))
             }
             Some(Verb::Check) => check(&load(&self.options)?, &mut io::stdout().lock()),
             Some(Verb::PrintConfig) => Ok(write!(io::stdout().lock(), "{}", load(&self.options)?.to_toml())?),
@@ -86,6 +89,9 @@ fn load(options: &Options) -> Result<Config, Failure> {
 }
 
 async fn run(config: Config, inherited: Vec<std::net::TcpListener>, process: Process) -> Result<(), Failure> {
+    if config.subnets.is_empty() {
+        return Err(Failure::configuration("no [[subnet]] is configured, so there is no address to serve at"));
+    }
     let listeners = if inherited.is_empty() { bind(&config)? } else { inherited };
     let layout = Layout::new(&config.state_directory);
     let following = layout.clone();
@@ -103,9 +109,6 @@ async fn run(config: Config, inherited: Vec<std::net::TcpListener>, process: Pro
 
 /// Each subnet's own address: what else this machine is connected to is not served.
 fn bind(config: &Config) -> Result<Vec<std::net::TcpListener>, Failure> {
-    if config.subnets.is_empty() {
-        return Err(Failure::configuration("no [[subnet]] is configured, so there is no address to serve at"));
-    }
     let at = |address: Ipv4Addr| {
         let address = SocketAddrV4::new(address, config.nar_cache.port);
         listen(address.into())

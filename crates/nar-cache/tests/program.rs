@@ -111,20 +111,25 @@ fn serves_when_it_says_ready_and_drains_when_told_to_stop() {
     assert!(said.contains("SIGTERM"), "{said}");
 }
 
-#[test]
-fn takes_sockets_that_systemd_opened() {
-    let state = State::new();
-    let config = configure(&state, 1);
-    let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0)).unwrap();
-    fcntl(&listener, FcntlArg::F_SETFD(FdFlag::empty())).unwrap();
+/// The program as systemd starts it, with this socket.
+fn activated(config: &Path, listener: &TcpListener) -> Command {
+    fcntl(listener, FcntlArg::F_SETFD(FdFlag::empty())).unwrap();
     // bash, because dash knows no descriptor above 9.
     let mut command = Command::new("bash");
     command
         .arg("-c")
         .arg(format!("export LISTEN_PID=$$ LISTEN_FDS=1; exec \"$0\" --config \"$1\" 3<&{}", listener.as_raw_fd()))
         .arg(PROGRAM)
-        .arg(&config);
-    let running = Running::start(command);
+        .arg(config);
+    command
+}
+
+#[test]
+fn takes_sockets_that_systemd_opened() {
+    let state = State::new();
+    let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0)).unwrap();
+    let config = configure(&state, listener.local_addr().unwrap().port());
+    let running = Running::start(activated(&config, &listener));
     assert_eq!(running.address, listener.local_addr().unwrap());
     let port = running.address.port();
     assert_eq!(Client::connect((Ipv4Addr::LOCALHOST, port).into()).get("/nix-cache-info").status(), 200);
@@ -134,6 +139,22 @@ fn takes_sockets_that_systemd_opened() {
     assert_eq!(elsewhere.read(&mut [0; 16]).unwrap(), 0);
     running.signal(Signal::SIGINT);
     assert_eq!(running.end().0, 0);
+}
+
+#[test]
+fn refuses_a_socket_at_another_port_than_menus_name() {
+    let state = State::new();
+    let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0)).unwrap();
+    let opened = listener.local_addr().unwrap().port();
+    let Output { status, stderr, .. } = activated(&configure(&state, 1), &listener).output().unwrap();
+    assert_eq!(status.code(), Some(78));
+    assert_eq!(
+        String::from_utf8(stderr).unwrap(),
+        format!(
+            "rookery-nar-cache: systemd opened port {opened} and nar-cache.port is 1: `systemctl edit rookery-nar-cache.socket`, \
+             in [Socket] ListenStream= and then ListenStream=0.0.0.0:1, and `systemctl restart rookery-nar-cache.socket`\n"
+        )
+    );
 }
 
 #[test]

@@ -3,11 +3,12 @@
 
 use std::env;
 use std::io;
-use std::net::{TcpListener, UdpSocket};
+use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::sys::socket::{SockType, getsockopt, sockopt};
+use thiserror::Error;
 
 /// The first inherited descriptor (SD_LISTEN_FDS_START).
 const FIRST: RawFd = 3;
@@ -19,6 +20,44 @@ pub struct Inherited {
     pub tcp: Vec<TcpListener>,
     /// UDP sockets, non-blocking.
     pub udp: Vec<UdpSocket>,
+}
+
+/// The port that the configuration names, and where it does. Menus carry that one, so the socket unit must open it too.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Configured {
+    /// The port.
+    pub port: u16,
+    /// Its key in rookery.toml.
+    pub key: &'static str,
+    /// The unit that opens it.
+    pub unit: &'static str,
+}
+
+/// A socket that systemd opened is not the one that the configuration speaks of.
+#[derive(Debug, Error)]
+pub enum WrongSocket {
+    /// It has no Internet address.
+    #[error("asking for the address of a socket from {unit}; it opens TCP or UDP ports only")]
+    Address {
+        /// The unit that opened it.
+        unit: &'static str,
+        /// Why it has none.
+        source: io::Error,
+    },
+    /// It is another port.
+    #[error(
+        "systemd opened port {opened} and {key} is {port}: `systemctl edit {unit}`, in [Socket] {directive}= and then \
+         {directive}=0.0.0.0:{port}, and `systemctl restart {unit}`",
+        key = configured.key, port = configured.port, unit = configured.unit
+    )]
+    Port {
+        /// The port that it listens at.
+        opened: u16,
+        /// What was expected.
+        configured: Configured,
+        /// The directive of the unit that says it.
+        directive: &'static str,
+    },
 }
 
 impl Inherited {
@@ -35,6 +74,28 @@ impl Inherited {
             }
             _ => Ok(Self::default()),
         }
+    }
+
+    /// The TCP sockets, none if there were none.
+    ///
+    /// # Errors
+    /// If one has another port than the configured one.
+    pub fn tcp_at(self, configured: Configured) -> Result<Vec<TcpListener>, WrongSocket> {
+        for listener in &self.tcp {
+            check(listener.local_addr(), configured, "ListenStream")?;
+        }
+        Ok(self.tcp)
+    }
+
+    /// The UDP sockets, none if there were none.
+    ///
+    /// # Errors
+    /// If one has another port than the configured one.
+    pub fn udp_at(self, configured: Configured) -> Result<Vec<UdpSocket>, WrongSocket> {
+        for socket in &self.udp {
+            check(socket.local_addr(), configured, "ListenDatagram")?;
+        }
+        Ok(self.udp)
     }
 
     fn adopt(descriptors: impl Iterator<Item = RawFd>) -> io::Result<Self> {
@@ -64,5 +125,13 @@ impl Inherited {
             }
         }
         Ok(inherited)
+    }
+}
+
+fn check(address: io::Result<SocketAddr>, configured: Configured, directive: &'static str) -> Result<(), WrongSocket> {
+    let address = address.map_err(|source| WrongSocket::Address { unit: configured.unit, source })?;
+    match address.port() {
+        opened if opened == configured.port => Ok(()),
+        opened => Err(WrongSocket::Port { opened, configured, directive }),
     }
 }

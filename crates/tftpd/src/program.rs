@@ -10,7 +10,7 @@ use boot_model::Timestamp;
 use boot_model::event::{Event, EventKind};
 use config::Config;
 use generations::{Layout, ServedNames, Snapshot};
-use service::activation::Inherited;
+use service::activation::{Configured, Inherited};
 use service::confined::Root;
 use service::{EventWriter, Failure, Options, Process};
 use tftp_engine::{Outcome, Wishes};
@@ -71,7 +71,9 @@ impl Program {
                 // Before anything else is opened: the inherited descriptors are known by their numbers.
                 let inherited = Inherited::take()?;
                 let config = load(&self.options)?;
-                service::run_in_one_thread(&self.options, |process| run(config, inherited.udp, process))
+                let port = Configured { port: config.tftpd.port, key: "tftpd.port", unit: "rookery-tftpd.socket" };
+                let inherited = inherited.udp_at(port).map_err(Failure::configuration)?;
+                service::run_in_one_thread(&self.options, |process| run(config, inherited, process))
             }
             Some(Verb::Check) => check(&load(&self.options)?),
             Some(Verb::PrintConfig) => print_config(&load(&self.options)?),
@@ -85,6 +87,9 @@ fn load(options: &Options) -> Result<Config, Failure> {
 }
 
 async fn run(config: Config, inherited: Vec<UdpSocket>, process: Process) -> Result<(), Failure> {
+    if config.subnets.is_empty() {
+        return Err(Failure::configuration("no [[subnet]] is configured, so there is no address to serve at"));
+    }
     let sockets = if inherited.is_empty() { bind(&config)? } else { inherited };
     let layout = Layout::new(&config.state_directory);
     let current = Arc::new(RwLock::new(Arc::new(Snapshot::default())));
@@ -121,9 +126,6 @@ async fn run(config: Config, inherited: Vec<UdpSocket>, process: Process) -> Res
 }
 
 fn bind(config: &Config) -> Result<Vec<UdpSocket>, Failure> {
-    if config.subnets.is_empty() {
-        return Err(Failure::configuration("no [[subnet]] is configured, so there is no address to serve at"));
-    }
     let at = |address: Ipv4Addr| {
         UdpSocket::bind((address, config.tftpd.port)).map_err(|error| {
             let cure = cure(error.kind());

@@ -3,9 +3,12 @@
 #![allow(clippy::unwrap_used, reason = "allow-unwrap-in-tests does not reach the helpers of an integration test")]
 
 use std::io::{BufRead, BufReader};
+use std::net::UdpSocket;
+use std::os::fd::AsRawFd;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 
+use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -13,13 +16,17 @@ const PROGRAM: &str = env!("CARGO_BIN_EXE_rookery-tftpd");
 
 /// A site whose only file is a loader, on a port that the kernel chooses.
 fn site(directory: &Path) -> String {
+    site_at(directory, 0)
+}
+
+fn site_at(directory: &Path, port: u16) -> String {
     let state = directory.join("state");
     for folder in ["loaders", "generations"] {
         std::fs::create_dir_all(state.join(folder)).unwrap();
     }
     std::fs::write(state.join("loaders/lpxelinux.0"), [7; 3000]).unwrap();
     let text = format!(
-        "state-directory = \"{}\"\n[tftpd]\nport = 0\n[[subnet]]\ninterface = \"lo\"\naddress = \"127.0.0.1/8\"\n",
+        "state-directory = \"{}\"\n[tftpd]\nport = {port}\n[[subnet]]\ninterface = \"lo\"\naddress = \"127.0.0.1/8\"\n",
         state.display()
     );
     let file = directory.join("rookery.toml");
@@ -33,7 +40,23 @@ fn run(arguments: &[&str]) -> Output {
 
 /// Starts the service and returns it with its address, which it says once it is ready.
 fn start(config: &str) -> (Child, String) {
-    let mut child = Command::new(PROGRAM).args(["--config", config]).stderr(Stdio::piped()).spawn().unwrap();
+    let mut command = Command::new(PROGRAM);
+    command.args(["--config", config]);
+    ready(command)
+}
+
+/// The program as systemd starts it, with this socket.
+fn activated(config: &str, socket: &UdpSocket) -> Command {
+    fcntl(socket, FcntlArg::F_SETFD(FdFlag::empty())).unwrap();
+    // bash, because dash knows no descriptor above 9.
+    let script = format!("export LISTEN_PID=$$ LISTEN_FDS=1; exec \"$0\" --config \"$1\" 3<&{}", socket.as_raw_fd());
+    let mut command = Command::new("bash");
+    command.args(["-c", &script, PROGRAM, config]);
+    command
+}
+
+fn ready(mut command: Command) -> (Child, String) {
+    let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
     let mut lines = BufReader::new(child.stderr.as_mut().unwrap()).lines();
     let ready = lines.find_map(|line| line.unwrap().split_once(" at 127.0.0.1:").map(|(_, port)| port.to_owned()));
     (child, format!("127.0.0.1:{}", ready.unwrap().trim()))
@@ -64,6 +87,29 @@ fn a_file_is_served_an_event_is_written_and_sigterm_ends_it_well() {
     {
         assert!(events.contains(part), "{part} in {events}");
     }
+}
+
+#[test]
+fn a_socket_of_systemds_is_taken_if_its_port_is_the_configured_one() {
+    let directory = tempfile::tempdir().unwrap();
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let opened = socket.local_addr().unwrap().port();
+    let (mut child, address) = ready(activated(&site_at(directory.path(), opened), &socket));
+    assert_eq!(address, format!("127.0.0.1:{opened}"));
+    let to = directory.path().join("got");
+    let got = run(&["get", "-o", to.to_str().unwrap(), &format!("tftp://{address}/lpxelinux.0")]);
+    kill(Pid::from_raw(child.id().try_into().unwrap()), Signal::SIGTERM).unwrap();
+    assert_eq!((got.status.code(), child.wait().unwrap().code()), (Some(0), Some(0)), "{got:?}");
+
+    let Output { status, stderr, .. } = activated(&site_at(directory.path(), 69), &socket).output().unwrap();
+    assert_eq!(status.code(), Some(78));
+    assert_eq!(
+        String::from_utf8(stderr).unwrap(),
+        format!(
+            "rookery-tftpd: systemd opened port {opened} and tftpd.port is 69: `systemctl edit rookery-tftpd.socket`, in \
+             [Socket] ListenDatagram= and then ListenDatagram=0.0.0.0:69, and `systemctl restart rookery-tftpd.socket`\n"
+        )
+    );
 }
 
 #[test]
