@@ -1,6 +1,10 @@
 //! Update bundles: what a client makes of one, and what it does when one is of no use.
 
-use std::{fs, sync::OnceLock};
+use std::{
+    fs,
+    process::{Command, Stdio},
+    sync::OnceLock,
+};
 
 use boot_model::StorePath;
 use nix_format::{
@@ -10,6 +14,7 @@ use nix_format::{
 
 use crate::{
     room::{Published, Room, site_key, store_path},
+    support::said,
     tree::{Tree, noise},
 };
 
@@ -116,17 +121,63 @@ fn bundle(same: &str) -> Vec<u8> {
 
 /// The first generation is on the disk, the second is published with this bundle and chosen.
 fn room(bundle: &[u8]) -> (Room, Published) {
+    room_of([system(OLD), system(NEW)], bundle)
+}
+
+fn room_of([old, new]: [Vec<(StorePath, Tree)>; 2], bundle: &[u8]) -> (Room, Published) {
     let room = Room::own();
-    let first = room.publish_trees(1, system(OLD), &site_key());
+    let first = room.publish_trees(1, old, &site_key());
     room.choose(&first);
     room.fetched(&first);
-    let second = room.publish_trees(2, system(NEW), &site_key());
+    let second = room.publish_trees(2, new, &site_key());
     room.choose(&second);
     let folder = room.path("served/bundle/lab");
     fs::create_dir_all(&folder).unwrap();
     fs::write(folder.join(format!("{}..{}", first.generation.id, second.generation.id)), bundle).unwrap();
     room.server.requests();
     (room, second)
+}
+
+/// Bases as large as they may be, for results that are small. Bytes of a base; files are cut from it.
+fn large_base() -> Vec<u8> {
+    let mut bytes = noise(3, 100_000);
+    bytes.resize(48 << 20, 0);
+    bytes
+}
+
+/// Several paths, each one file at the end of a path's name.
+fn one_file_each(first: u32, content: &[u8]) -> Vec<(StorePath, Tree)> {
+    (first..first + 4).map(|number| (package(number), Tree::directory([("file", Tree::file(content))]))).collect()
+}
+
+fn bundle_of_large_bases(old: &[(StorePath, Tree)], new: &[(StorePath, Tree)]) -> Vec<u8> {
+    let pairs = || old.iter().zip(new).map(|((old, _), (new, _))| (old, new));
+    let mut writer = IndexWriter::new(Renames::of_paths(pairs()).unwrap());
+    let base = large_base();
+    let patch = patch(&base, &base[..100_000]);
+    let source = Source::Patch { base: Base::Same, size: 100_000, frame: patch.len() as u64 };
+    for (old, new) in pairs() {
+        let file = Record::File { executable: false, source };
+        let records = [Record::Directory, Record::Entry(b"file"), file, Record::EndOfDirectory];
+        writer.path(new, Some(old), records).unwrap();
+    }
+    let index = writer.finish().unwrap();
+    let packed = frame(&index);
+    [&Head::new(index.len(), packed.len()).unwrap().bytes()[..], &packed, &patch.repeat(new.len())].concat()
+}
+
+#[test]
+fn large_bases_are_held_one_at_a_time() {
+    let (old, new) = (one_file_each(300, &large_base()), one_file_each(400, &large_base()[..100_000]));
+    let bundle = bundle_of_large_bases(&old, &new);
+    let (room, second) = room_of([old, new], &bundle);
+    let mut agent = Command::new("sh");
+    // Less than two bases.
+    agent.args(["-c", "ulimit -d 92000 && exec \"$@\"", "sh", env!("CARGO_BIN_EXE_rookery-agent")]);
+    let output = agent.args(room.arguments()).stdin(Stdio::null()).output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", said(&output));
+    room.complete(&second);
+    assert_eq!(packs_asked_for(&room), [] as [String; 0], "{}", said(&output));
 }
 
 fn packs_asked_for(room: &Room) -> Vec<String> {

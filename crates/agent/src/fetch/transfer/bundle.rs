@@ -3,7 +3,9 @@
 //! Nothing in a bundle is trusted. What is rebuilt is hashed as a NAR on the way and compared with the signed narinfo; whatever goes
 //! wrong, the path comes as its plain pack. Base files are opened below the store only and through no symbolic link.
 //!
-//! Memory: the index, 32 MiB at most, and one large patch at a time, its base and its result of 48 MiB each.
+//! Memory: the index, 32 MiB at most; for each worker a small patch, 4 MiB each for its base, its result and its frame; and instead, for
+//! one worker at a time, a large patch with 48 MiB each. That a frame is no longer than one for its result can be, a little more than
+//! the result, the index was checked for.
 
 use std::{
     collections::HashMap,
@@ -229,12 +231,12 @@ impl Rebuilding<'_> {
                 self.whole(node, executable, &contents)
             }
             Source::Patch { base, size, frame } => {
-                let lock = (size > SMALL).then_some(self.large);
-                let _one_at_a_time = lock.map(|lock| lock.lock().unwrap_or_else(std::sync::PoisonError::into_inner));
                 let (mut file, base_size) = self.open_base(base)?;
                 if base_size > MAX_PATCHED {
                     return Err(RebuildError::Content("the base of a patch is too large"));
                 }
+                let lock = (size.max(base_size) > SMALL).then_some(self.large);
+                let _one_at_a_time = lock.map(|lock| lock.lock().unwrap_or_else(std::sync::PoisonError::into_inner));
                 let mut prefix = Vec::with_capacity(base_size as usize);
                 file.read_to_end(&mut prefix)?;
                 self.renames.apply(&mut prefix);

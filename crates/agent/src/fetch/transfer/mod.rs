@@ -6,7 +6,8 @@
 //! looks again at what lies in the store without one, and wipes the staging place.
 //!
 //! Memory is bounded, whatever the server sends: for each of the [`workers`], four at most, one zstd window of at most 16 MiB (2 MiB with packs of
-//! the usual level), 1 MiB of buffers, and the closure manifest, of which a generation of 2000 paths has 1 MB.
+//! the usual level) or a small patch of at most 12 MiB, and 1 MiB of buffers; once what [`bundle`] needs, an index of at most 32 MiB and a
+//! large patch of at most 144 MiB (most have a few); and the closure manifest, of which a generation of 2000 paths has 1 MB.
 
 mod bundle;
 mod commit;
