@@ -66,11 +66,11 @@ impl Chosen {
                 Ok(both) => return Ok(both),
                 Err(error) => error,
             };
-            let left = patience.saturating_sub(begun.elapsed());
-            if let Some(failure) = self.hopeless(&error, left, patience) {
-                return Err(failure);
+            let waited = begun.elapsed();
+            if let Some(sentence) = self.hopeless(&error, waited, patience) {
+                return Err(Failure::new(Exit::Unavailable, sentence));
             }
-            let delay = backoff.next_delay(crate::backoff::random()).min(left);
+            let delay = backoff.next_delay(crate::backoff::random()).min(patience.saturating_sub(waited));
             console::say(&format!("rookery: {error}; trying again in {:.1} s", delay.as_secs_f64()));
             std::thread::sleep(delay);
         }
@@ -87,17 +87,23 @@ impl Chosen {
         Ok((json, text(signature)))
     }
 
-    fn hopeless(&self, error: &HttpError, left: Duration, patience: Duration) -> Option<Failure> {
-        if let HttpError::Status { status: 404, .. } = error {
-            let sentence =
-                format!("the server does not publish generation {} (any more); choose another", self.generation);
-            return Some(Failure::new(Exit::Unavailable, sentence));
+    /// Why there is no point in asking again, if there is none.
+    fn hopeless(&self, error: &HttpError, waited: Duration, patience: Duration) -> Option<String> {
+        let generation = &self.generation;
+        match error {
+            HttpError::Status { status: 404, .. } => {
+                Some(format!("the server does not publish generation {generation} (any more); choose another"))
+            }
+            HttpError::Status { .. } if !error.is_temporary() => Some(format!(
+                "{error}: it refuses to give generation {generation}, and would again; check that this is Rookery's server and \
+                 look into its log, then boot again"
+            )),
+            _ if waited < patience => None,
+            _ => {
+                let waited = console::span(waited);
+                Some(format!("{error} (tried for {waited}); check the server and the cable, then boot again"))
+            }
         }
-        (!error.is_temporary() || left.is_zero()).then(|| {
-            let waited = console::span(patience);
-            let sentence = format!("{error} (tried for {waited}); check the server and the cable, then boot again");
-            Failure::new(Exit::Unavailable, sentence)
-        })
     }
 
     /// Believes a description as [`believe`] does, and only if `init=` is one of its entries.
@@ -135,5 +141,32 @@ impl Signed {
         let entry = self.generation.entry_for(&self.init).map(|entry| entry.toplevel.clone());
         wanted.extend(entry.filter(|toplevel| *toplevel != wanted[0]));
         wanted
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nobody_is_told_of_waiting_that_was_none() {
+        let init = "/nix/store/9f3k2xq1v8h7m6n5p4s3r2w1z0y9x8c7-nixos/init".parse().unwrap();
+        let (generation, server) = ("lab/42-9f3k2xq1".parse().unwrap(), "10.77.0.1:8080".parse().unwrap());
+        let chosen = Chosen { generation, init, server };
+        let patience = Duration::from_secs(900);
+        let url = || "http://10.77.0.1:8080/generations/lab/42-9f3k2xq1/generation.json".to_owned();
+        for status in [301, 400, 403] {
+            let error = HttpError::Status { url: url(), status };
+            let sentence = chosen.hopeless(&error, Duration::ZERO, patience).unwrap();
+            assert!(sentence.contains(&status.to_string()) && sentence.contains("refuses"), "{sentence}");
+            assert!(!sentence.contains("tried for") && !sentence.contains("cable"), "{sentence}");
+        }
+        for error in
+            [HttpError::Status { url: url(), status: 503 }, HttpError::Unreachable { url: url(), cause: String::new() }]
+        {
+            assert_eq!(chosen.hopeless(&error, Duration::from_secs(899), patience), None);
+            let sentence = chosen.hopeless(&error, Duration::from_secs(901), patience).unwrap();
+            assert!(sentence.contains("tried for 15 min 1 s") && sentence.contains("cable"), "{sentence}");
+        }
     }
 }
