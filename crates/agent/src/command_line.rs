@@ -82,13 +82,15 @@ impl CommandLine {
             c.is_ascii_whitespace() && !quoted
         });
         // What follows `--` belongs to init.
-        let words = words.take_while(|word| *word != "--").map(|word| word.replace('"', ""));
+        let words = words.map(|word| word.replace('"', "")).take_while(|word| word != "--");
         words.filter_map(|word| word.strip_prefix(name)?.strip_prefix('=').map(str::to_owned)).last()
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use boot_model::KernelParameter;
+
     use super::*;
 
     const INIT: &str = "/nix/store/9f3k2xq1v8h7m6n5p4s3r2w1z0y9x8c7-nixos-system-lab/init";
@@ -122,12 +124,37 @@ mod tests {
             ("x", None),
             ("xx=1 ax=1", None),
             ("x=1 -- x=2", Some("1")),
+            ("x=1 \"--\" x=2", Some("1")),
             ("x=\"unfinished y=2", Some("unfinished y=2")),
             ("", None),
         ];
         for (text, expected) in table {
             assert_eq!(line(text).value("x").as_deref(), expected, "{text:?}");
         }
+    }
+
+    /// Whatever parameters a menu may carry, what Rookery has set is what is read: all short texts of the pieces that matter.
+    #[test]
+    fn no_parameter_that_a_menu_may_carry_changes_what_was_chosen() {
+        const PIECES: [&str; 9] = ["\"", "=", " ", "x", "--", "init", "rookery.", "server", "BOOTIF"];
+        let menu = |parameter| {
+            let (generation, server) = ("lab/42-9f3k2xq1".parse().unwrap(), "10.77.0.1:8080".parse().unwrap());
+            MenuLine::new(&INIT.parse().unwrap(), &generation, server, &[parameter]).unwrap()
+        };
+        let mut texts = vec![String::new()];
+        let mut allowed = 0;
+        for _ in 0..5 {
+            texts = texts.iter().flat_map(|text| PIECES.map(|piece| format!("{text}{piece}"))).collect();
+            for parameter in texts.iter().filter_map(|text| text.parse::<KernelParameter>().ok()) {
+                allowed += 1;
+                // pxelinux adds this one.
+                let line = line(&format!("{} BOOTIF=01-52-54-00-77-00-0a", menu(parameter).as_str()));
+                assert_eq!(line.init().unwrap().as_str(), INIT, "{line:?}");
+                assert_eq!(line.server().unwrap().to_string(), "10.77.0.1:8080", "{line:?}");
+                assert_eq!(line.boot_card().unwrap().to_string(), "52:54:00:77:00:0a", "{line:?}");
+            }
+        }
+        assert!(allowed > 1000, "{allowed}");
     }
 
     #[test]

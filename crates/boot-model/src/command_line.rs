@@ -80,9 +80,13 @@ impl FromStr for KernelParameter {
         if quoted {
             return invalid("has an odd number of double quotes");
         }
-        let name = text.split('=').next().unwrap_or(text).trim_matches('"');
-        if OURS.contains(&name) {
+        // Some readers take off the outer double quotes only, as the kernel does, and some all of them.
+        let unquoted = text.replace('"', "");
+        if unquoted.split('=').next().is_some_and(|name| OURS.contains(&name)) {
             return invalid("is one that Rookery sets itself: remove it from boot.kernelParams");
+        }
+        if unquoted == "--" {
+            return invalid("ends the kernel's own parameters, and what the loader adds must still be read");
         }
         Ok(Self(text.into()))
     }
@@ -194,7 +198,12 @@ mod tests {
             "é",
             "init=/bin/sh",
             "\"init\"=/bin/sh",
+            "rook\"ery\".server=6.6.6.6:80",
+            "\"rookery.server=6.6.6.6:80\"",
+            "in\"\"it\"=/bin/sh\"",
             "initrd=x",
+            "--",
+            "\"--\"",
             "BOOTIF=01-0",
             "rookery.server=6.6.6.6:80",
             "rookery.offline=lab/42-9f3k2xq1",
