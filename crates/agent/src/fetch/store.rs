@@ -84,10 +84,11 @@ impl Store {
         schema.trim().parse::<u32>().is_ok() && is_sqlite(&self.database().join("db.sqlite"))
     }
 
-    /// Moves the database out of the way. The files of the store stay until Nix replaces them; everything is fetched again.
+    /// Moves the database out of the way. The files of the store stay. For the new one Nix fetches all paths again, or in stage 2 is
+    /// told of those that have receipts.
     pub(super) fn set_database_aside(&self) -> Result<(), Failure> {
         let (database, aside) = (self.database(), self.state().join("nix/db.broken"));
-        console::say("rookery: the store's database is damaged; it is set aside and everything is fetched again");
+        console::say("rookery: the store's database is damaged; it is set aside, and a new one is made");
         let moved = remove_directory(&aside).and_then(|()| fs::rename(&database, &aside));
         moved.map_err(|error| failed("setting aside", &database, &error, "check the disk"))
     }
