@@ -84,7 +84,8 @@ impl Intent {
         }
     }
 
-    /// Whether this event says that the machine has done it. Events carry a MAC only if the sender's address is leased to it.
+    /// Whether this event says that the machine has done it. Events carry a MAC only if the sender's address is known to be
+    /// its own.
     ///
     /// A generation counts as booted as soon as its initrd speaks: one that fails later must not be booted again and again. A report of
     /// a kernel that was started before the wish speaks of an earlier boot. A memory test tells nobody; that it was downloaded counts.
@@ -176,7 +177,7 @@ mod tests {
         assert!(!wish.fulfilled_by(&event(30_000, report(31_000, "lab/41-aaaaaaaa"))), "the boot before");
         let mut foreign = event(30_000, report(2_000, "lab/41-aaaaaaaa"));
         foreign.mac = None;
-        assert!(!wish.fulfilled_by(&foreign), "an address that is leased to nobody");
+        assert!(!wish.fulfilled_by(&foreign), "an address that is nobody's");
         assert!(intent(reinstall()).fulfilled_by(&event(30_000, report(2_000, "lab/42-bbbbbbbb"))));
     }
 

@@ -10,7 +10,7 @@ pub const MAX_BODY: usize = 4096;
 /// The longest [`Report::detail`], in bytes; the agent cuts, the server refuses.
 pub const MAX_DETAIL: usize = 1024;
 
-/// One report. It is a claim from the network: a server believes the MAC only if the sender's address is leased to it.
+/// One report. It is a claim from the network: a server believes the MAC only if the sender's address is known to be its own.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Report {

@@ -12,8 +12,8 @@ use boot_model::{MacAddr, Timestamp};
 use generations::Layout;
 use tracing::{info, warn};
 
-/// Follows `intents/` and, while something is wished, the events of `nar-cache`, which believes a report only from the address that
-/// is leased to its machine.
+/// Follows `intents/` and, while something is wished, the events of `nar-cache`, which believes a report only from the address
+/// of its machine.
 ///
 /// A wish that is fulfilled is removed here, so that the next menu is the usual one; should that fail, it is no longer heeded as long
 /// as this process runs.

@@ -20,8 +20,8 @@ use tracing::debug;
 
 use crate::blob::{Blob, ETag, Payload};
 use crate::body::Body;
-use crate::leases::Leases;
 use crate::line::Line;
+use crate::machines::Machines;
 use crate::name;
 use crate::rate::Rate;
 use crate::refusal::Refusal;
@@ -38,7 +38,7 @@ pub struct Desk {
     shelf: Shelf,
     addresses: Vec<Ipv4Addr>,
     names: watch::Receiver<Arc<ServedNames>>,
-    leases: Leases,
+    machines: Machines,
     line: Arc<Line>,
     pub(crate) events: EventWriter,
     pub(crate) error_events: Rate,
@@ -59,7 +59,7 @@ pub struct Counts {
     pub bytes: AtomicU64,
     /// Reports taken.
     pub reports: AtomicU64,
-    /// Reports about a machine that the sender's address is not leased to.
+    /// Reports about a machine that does not have the sender's address.
     pub strangers: AtomicU64,
     /// Connections closed at once because their address had too many.
     pub crowded: AtomicU64,
@@ -89,9 +89,10 @@ pub(crate) struct Found {
 
 impl Desk {
     /// Serves what `names` holds at each moment, from the state directory with this layout, to connections that come to one of these
-    /// addresses of ours; what is large to `clients` of them at once.
+    /// addresses of ours; what is large to `clients` of them at once. `machines` tells who asks.
     pub fn new(
         layout: &Layout,
+        machines: Machines,
         addresses: Vec<Ipv4Addr>,
         clients: usize,
         names: watch::Receiver<Arc<ServedNames>>,
@@ -102,7 +103,7 @@ impl Desk {
             shelf: Shelf::new(layout.root()),
             addresses,
             names,
-            leases: Leases::new(layout),
+            machines,
             events: EventWriter::new(layout.events("nar-cache")),
             error_events: Rate::new(ERROR_EVENTS),
             reports: Rate::new(REPORTS),
@@ -158,7 +159,7 @@ impl Desk {
 
     async fn mac(self: Arc<Self>, client: Ipv4Addr) -> Option<MacAddr> {
         // A thread that panicked knows no machine.
-        spawn_blocking(move || self.leases.mac_at(client, service::unix_millis())).await.unwrap_or_default()
+        spawn_blocking(move || self.machines.mac_at(client, service::unix_millis())).await.unwrap_or_default()
     }
 
     async fn look_up(
@@ -171,7 +172,7 @@ impl Desk {
             return (mac, Ok(Reply::Found(Box::new(found))));
         }
         let found = spawn_blocking(move || {
-            let mac = self.leases.mac_at(ends.client, service::unix_millis());
+            let mac = self.machines.mac_at(ends.client, service::unix_millis());
             (mac, name.and_then(|name| self.find(ends, mac, &name, &head)))
         });
         match found.await {
@@ -187,7 +188,7 @@ impl Desk {
         }
         let served = self.names.borrow().resolve(name, ends.server, None).ok()?;
         let (etag, text) = self.shelf.find(served.candidates.first()?)?;
-        let mac = self.leases.known_mac_at(ends.client, service::unix_millis())?;
+        let mac = self.machines.known_mac_at(ends.client, service::unix_millis())?;
         let len = text.len() as u64;
         let (selection, range) = choose(head, &etag, len).ok()?;
         let payload = range.map(|range| Payload::Bytes(text.slice(range.start as usize..range.end as usize)));

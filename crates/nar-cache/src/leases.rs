@@ -15,7 +15,7 @@ use tracing::warn;
 /// Follows dhcpd's lease files. Each question looks at the files' stamps and reads them again only if they changed: a client
 /// that was promised its address this instant is known in its first request.
 #[derive(Debug)]
-pub struct Leases {
+pub(crate) struct Leases {
     journal: PathBuf,
     snapshot: PathBuf,
     known: Mutex<Known>,
@@ -33,12 +33,12 @@ type Stamp = Option<(u64, u64, i64, i64)>;
 
 impl Leases {
     /// The leases of this state directory, where there need not be any yet.
-    pub fn new(layout: &Layout) -> Self {
+    pub(crate) fn new(layout: &Layout) -> Self {
         Self { journal: layout.lease_journal(), snapshot: layout.lease_snapshot(), known: Mutex::default() }
     }
 
     /// The card that is promised this address at this moment (milliseconds since 1970). It looks at files, and so may block.
-    pub fn mac_at(&self, address: Ipv4Addr, unix_millis: u64) -> Option<MacAddr> {
+    pub(crate) fn mac_at(&self, address: Ipv4Addr, unix_millis: u64) -> Option<MacAddr> {
         // Whoever panicked while reading left at worst an old book with old stamps.
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         match self.refresh(&mut known) {

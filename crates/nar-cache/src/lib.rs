@@ -20,7 +20,9 @@ mod desk;
 mod explain;
 mod leases;
 mod line;
+mod machines;
 mod name;
+mod neighbours;
 mod program;
 mod publication;
 mod rate;
@@ -35,7 +37,7 @@ mod turns;
 mod wire;
 
 pub use desk::{Counts, Desk};
-pub use leases::Leases;
+pub use machines::Machines;
 pub use program::Program;
 pub use publication::Publication;
 pub use server::{Bounds, serve};

@@ -17,6 +17,7 @@ use tracing::info;
 use crate::check::check;
 use crate::desk::Desk;
 use crate::explain::{Question, explain};
+use crate::machines::Machines;
 use crate::publication::Publication;
 use crate::server::{Bounds, serve};
 
@@ -97,7 +98,9 @@ async fn run(config: Config, inherited: Vec<std::net::TcpListener>, process: Pro
     let following = layout.clone();
     let publication = spawn_blocking(move || Publication::follow(&following)).await??;
     let served_at = config.server_addresses();
-    let desk = Arc::new(Desk::new(&layout, served_at, config.nar_cache.bulk_clients.into(), publication.names()));
+    let machines = Machines::new(&layout, &config.subnets);
+    let clients = config.nar_cache.bulk_clients.into();
+    let desk = Arc::new(Desk::new(&layout, machines, served_at, clients, publication.names()));
     let addresses = listeners.iter().map(|listener| listener.local_addr().map(|address| address.to_string()));
     let addresses = addresses.collect::<io::Result<Vec<_>>>()?.join(", ");
     process.ready(&format!("serving {} at {addresses}", layout.root().display()));

@@ -53,7 +53,7 @@ pub(crate) enum Refusal {
     #[error("not a report: {0}")]
     NotAReport(String),
     /// A report about a machine that does not have this address.
-    #[error("the sender's address is not leased to the machine that the report is about")]
+    #[error("the sender's address is not that of the machine that the report is about")]
     Stranger,
     /// Too many reports from this address.
     #[error("too many reports")]
@@ -99,7 +99,7 @@ impl Refusal {
             StatusCode::METHOD_NOT_ALLOWED => "Use a method that Allow names.",
             StatusCode::PAYLOAD_TOO_LARGE => "Send a report of at most 4096 bytes.",
             StatusCode::REQUEST_TIMEOUT => "Send the report again.",
-            StatusCode::FORBIDDEN => "Report from the address that this machine leases.",
+            StatusCode::FORBIDDEN => "Report from this machine's own address, in a network of the configuration.",
             StatusCode::SERVICE_UNAVAILABLE => "Ask again after the seconds that Retry-After says.",
             StatusCode::TOO_MANY_REQUESTS => "Wait before the next report.",
             _ => "Send a well-formed request.",

@@ -16,9 +16,9 @@ use crate::refusal::Refusal;
 /// Where reports go.
 pub(crate) const PATH: &str = "/report";
 
-/// Takes a report from `client`, which by its lease is the machine `mac`, and writes it to the events.
+/// Takes a report from `client`, which is known to be the machine `mac`, and writes it to the events.
 ///
-/// Who has no lease is refused before a byte of the body is read.
+/// Who is not known is refused before a byte of the body is read.
 pub(crate) async fn take(desk: &Desk, client: Ipv4Addr, mac: Option<MacAddr>, body: Incoming) -> Result<(), Refusal> {
     let Some(mac) = mac else { return Err(stranger(desk)) };
     if !desk.reports.allows(client, Instant::now()) {

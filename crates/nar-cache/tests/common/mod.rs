@@ -14,7 +14,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use boot_model::event::Event;
-use nar_cache::{Bounds, Desk, Publication, serve};
+use nar_cache::{Bounds, Desk, Machines, Publication, serve};
 use tokio::sync::oneshot;
 
 pub use http::{Client, Response};
@@ -45,7 +45,9 @@ impl Server {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let address = listener.local_addr().unwrap();
         let publication = Publication::follow(&state.layout).unwrap();
-        let desk = Arc::new(Desk::new(&state.layout, vec![Ipv4Addr::LOCALHOST], CLIENTS, publication.names()));
+        let machines = Machines::new(&state.layout, &[]);
+        let served_at = vec![Ipv4Addr::LOCALHOST];
+        let desk = Arc::new(Desk::new(&state.layout, machines, served_at, CLIENTS, publication.names()));
         let (stop, stopped) = oneshot::channel();
         let at = Arc::clone(&desk);
         let thread = std::thread::spawn(move || {
