@@ -53,6 +53,7 @@ impl Line {
         let (ticket, mut turn) = oneshot::channel();
         let (admitted, usher) = {
             let mut state = self.lock();
+            state.turns.strike(oneshot::Sender::is_closed);
             state.turns.ask(client, ticket).ok()?;
             let admitted = state.turns.settle(Instant::now());
             let must_usher = state.turns.is_awaited() && !state.is_ushered;
@@ -75,6 +76,7 @@ impl Line {
             tokio::time::sleep(LOOK_AGAIN).await;
             let (admitted, goes_on) = {
                 let mut state = self.lock();
+                state.turns.strike(oneshot::Sender::is_closed);
                 let admitted = state.turns.settle(Instant::now());
                 state.is_ushered = state.turns.is_awaited();
                 (admitted, state.is_ushered)
