@@ -92,7 +92,10 @@ impl ServedNames {
         };
         let name = name.ok_or_else(|| NotServed::NoFile(generation.clone()))?;
         let directory = Path::new("generations").join(generation.role.as_str()).join(generation.id.to_string());
-        Ok(Served { candidates: vec![directory.join(name)], content, immutable: true })
+        // A boot file's name is its digest. The others are written anew where a damaged generation is published again: a cache on the
+        // way would put a new signature beside an old description.
+        let immutable = matches!(content, Content::Boot);
+        Ok(Served { candidates: vec![directory.join(name)], content, immutable })
     }
 
     /// The old generation need not be published any more: a client that still runs it is the one who needs the bundle most. That
@@ -109,7 +112,7 @@ impl ServedNames {
         }
         let directory = Path::new(Layout::BUNDLES_NAME).join(generation.role.as_str());
         let candidates = vec![directory.join(Layout::bundle_name(old, new))];
-        Ok(Served { candidates, content: Content::Bundle, immutable: true })
+        Ok(Served { candidates, content: Content::Bundle, immutable: false })
     }
 
     fn pack(&self, name: &str) -> Result<Served, NotServed> {

@@ -87,14 +87,19 @@ impl Payload {
 }
 
 impl ETag {
-    /// Packs, kernels, initrds and generations never change under their name, so the name is the tag and the same on every server.
+    /// Packs, kernels and initrds are named by what is in them, so the name is the tag and the same on every server.
     /// A narinfo may get one more signature, or be packed anew after its closure was collected: it goes by the file, as do menus;
-    /// and as do bundles, of which another server, or the next version of the publisher, may make another that serves as well.
+    /// as do generations, written anew where a damaged one is published again; and as do bundles, of which another server, or the
+    /// next version of the publisher, may make another that serves as well.
     pub(crate) fn of(path: &Path, content: Content, metadata: &Metadata) -> Self {
         match content {
             Content::Nar | Content::Boot => Self::of_name(&path.file_name().unwrap_or_default().to_string_lossy()),
-            Content::Generation => Self::of_name(&path.to_string_lossy()),
-            Content::Menu | Content::Loader | Content::Narinfo | Content::Bundle | Content::Error => {
+            Content::Menu
+            | Content::Loader
+            | Content::Generation
+            | Content::Narinfo
+            | Content::Bundle
+            | Content::Error => {
                 let (inode, seconds, nanoseconds, len) =
                     (metadata.ino(), metadata.mtime(), metadata.mtime_nsec(), metadata.len());
                 Self(format!("\"{inode:x}-{seconds:x}.{nanoseconds:x}-{len:x}\""))
