@@ -9,6 +9,7 @@
 //! directory (`generations`).
 
 mod admission;
+mod ahead;
 mod arrived;
 mod desk;
 pub mod get;

@@ -15,6 +15,7 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::net::UdpSocket;
 
+use crate::ahead::Ahead;
 use crate::arrived::Arrived;
 use crate::source::Source;
 
@@ -56,6 +57,7 @@ pub(crate) struct Line {
     socket: AsyncFd<StdSocket>,
     /// Whether the kernel may be handed a window in one piece (UDP_SEGMENT).
     segmented: bool,
+    ahead: Ahead,
 }
 
 impl Line {
@@ -66,7 +68,7 @@ impl Line {
         setsockopt(&socket, MtuDiscover, &libc::IP_PMTUDISC_DONT)?;
         socket.connect(client)?;
         socket.set_nonblocking(true)?;
-        Ok(Self { socket: watch(socket, Interest::READABLE)?, segmented: true })
+        Ok(Self { socket: watch(socket, Interest::READABLE)?, segmented: true, ahead: Ahead::default() })
     }
 
     /// The largest payload of DATA that reaches the client in one piece, as far as the routing table knows.
@@ -144,7 +146,7 @@ impl Line {
     }
 
     fn try_send_blocks(
-        &self,
+        &mut self,
         source: &Source,
         block_size: u16,
         first: u64,
@@ -159,8 +161,7 @@ impl Line {
             // The first block's header stands before it, so that one block alone is one piece.
             bytes.resize(HEADER + length, 0);
             let (header, payload) = bytes.split_at_mut(HEADER);
-            let read = if warm { Source::read } else { Source::read_cached };
-            read(source, payload, offset).map_err(SendError::Source)?;
+            self.ahead.read(source, payload, offset, warm).map_err(SendError::Source)?;
             header.copy_from_slice(&data_header(first));
             if count == 1 {
                 return self.socket.get_ref().send(bytes).map(drop).map_err(SendError::Socket);
