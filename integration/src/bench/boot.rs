@@ -3,6 +3,9 @@
 //! Ours and the peer are the same Debian system with the same firmware, menu, kernel and servers. The peer's initrd downloads one
 //! squashfs image of the whole system into memory and mounts it under an overlay, as netboot images do it; its image is made anew
 //! for generation 2.
+//!
+//! It is booted alone, on a cable that carries what it likes, and as one of thirty that start at once. The client's processor is emulated
+//! and some thirty times slower than a real one, the cable is not: so the first favours who sends more and computes less.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,6 +14,7 @@ use std::time::Instant;
 
 use boot_model::GenerationRef;
 
+use super::web::Cable;
 use super::{Peer, Row, percentile};
 use crate::client::{Client, Firmware};
 use crate::namespace::SERVER;
@@ -21,8 +25,18 @@ use crate::servers::{LEVEL, Servers};
 use crate::system::{Toplevel, Via};
 use crate::{Error, Lab, Result, Workspace};
 
-/// A round is six boots under emulation, some five minutes.
+/// A round is six boots under emulation, some five minutes, for each link.
 const ROUNDS: usize = 5;
+
+/// What a client gets of the server's card.
+struct Link {
+    name: &'static str,
+    /// As tc has it.
+    rate: Option<&'static str>,
+}
+
+const ALONE: Link = Link { name: "alone", rate: None };
+const ONE_OF_THIRTY: Link = Link { name: "one of thirty at 1 Gbit/s", rate: Some("33mbit") };
 
 /// What is booted, and the most that we may need of what the peer needs (issue 3).
 const BOOTS: [(&str, f64); 3] =
@@ -31,48 +45,53 @@ const BOOTS: [(&str, f64); 3] =
 pub(super) fn run(workspace: &Workspace) -> Result<Vec<Row>> {
     let ours = Systems::build_for(workspace, Via::Rookery)?;
     let peers = Systems::build_for(workspace, Via::Squashfs)?;
-    let mut rounds = Vec::new();
-    for _ in 0..ROUNDS {
-        rounds.push((round(workspace, &ours, Side::Ours)?, round(workspace, &peers, Side::Peer)?));
-    }
     let version = run_program(Command::new("mksquashfs").arg("-version"))?;
     let version = version.split_whitespace().nth(2).unwrap_or_default().to_owned();
-    let median = |pick: &dyn Fn(&Round) -> f64| {
-        let of = |side: &dyn Fn(&(Round, Round)) -> f64| percentile(&rounds.iter().map(side).collect::<Vec<_>>(), 50);
-        (of(&|(ours, _)| pick(ours)), of(&|(_, peer)| pick(peer)))
-    };
     let row = |measure: String, unit, goal, (ours, peer): (f64, f64)| {
         let peer = Peer { value: peer, name: "squashfs netboot, squashfs-tools".into(), version: version.clone() };
         Row::at_most(measure, unit, ours, peer, Some(goal))
     };
     let mut rows = Vec::new();
-    for (index, (what, goal)) in BOOTS.into_iter().enumerate() {
-        let measures: [(&str, &str, Pick); 3] = [
-            ("time to login", "s", |seen| seen.login_seconds),
-            ("bytes from the server", "MB", |seen| seen.sent as f64 / 1e6),
-            ("memory of the client in use", "MB", |seen| seen.memory as f64 / 1e6),
-        ];
-        for (measure, unit, pick) in measures {
-            rows.push(row(format!("{what}: {measure}"), unit, goal, median(&|round| pick(&round.boots[index]))));
+    let alone = Rounds::run(workspace, (&ours, &peers), &ALONE)?;
+    let one_of_thirty = Rounds::run(workspace, (&ours, &peers), &ONE_OF_THIRTY)?;
+    for (link, rounds) in [(&ALONE, &alone), (&ONE_OF_THIRTY, &one_of_thirty)] {
+        for (index, (what, goal)) in BOOTS.into_iter().enumerate() {
+            let seconds = rounds.medians(|round| round.boots[index].login_seconds);
+            rows.push(row(format!("{}: {what}: time to login", link.name), "s", goal, seconds));
         }
     }
-    let again = |pick: Pick| percentile(&rounds.iter().map(|(ours, _)| pick(&ours.boots[2])).collect::<Vec<_>>(), 50);
-    rows.push(Row::ours(
-        "generation 2, again: NARs and bundles",
-        "MB",
-        again(|seen| seen.packed as f64 / 1e6),
-        Some(0.0),
-    ));
-    rows.push(Row::ours("generation 2, again: manifests", "requests", again(|seen| seen.manifests as f64), Some(1.0)));
-    let on_server = median(&|round| round.on_server as f64 / 1e6);
+    // Nothing of what follows depends on the link.
+    for (index, (what, goal)) in BOOTS.into_iter().enumerate() {
+        let sent = alone.medians(|round| round.boots[index].sent as f64 / 1e6);
+        rows.push(row(format!("{what}: bytes from the server"), "MB", goal, sent));
+        let memory = alone.medians(|round| round.boots[index].memory as f64 / 1e6);
+        rows.push(row(format!("{what}: memory of the client in use"), "MB", goal, memory));
+    }
+    let (packed, _) = alone.medians(|round| round.boots[2].packed as f64 / 1e6);
+    rows.push(Row::ours("generation 2, again: NARs and bundles", "MB", packed, Some(0.0)));
+    let (manifests, _) = alone.medians(|round| round.boots[2].manifests as f64);
+    rows.push(Row::ours("generation 2, again: manifests", "requests", manifests, Some(1.0)));
+    let on_server = alone.medians(|round| round.on_server as f64 / 1e6);
     rows.push(row("both generations on the server".into(), "MB", 1.0, on_server));
-    rows.push(row(
-        "generation 2 after 1: until it can be booted".into(),
-        "s",
-        1.0,
-        median(&|round| round.second_seconds),
-    ));
+    let second = alone.medians(|round| round.second_seconds);
+    rows.push(row("generation 2 after 1: until it can be booted".into(), "s", 1.0, second));
     Ok(rows)
+}
+
+/// What both sides showed, ours first, a round after the other.
+struct Rounds(Vec<[Round; 2]>);
+
+impl Rounds {
+    fn run(workspace: &Workspace, (ours, peers): (&Systems, &Systems), link: &Link) -> Result<Self> {
+        let both = |_| Ok([round(workspace, ours, Side::Ours, link)?, round(workspace, peers, Side::Peer, link)?]);
+        (0..ROUNDS).map(both).collect::<Result<_>>().map(Self)
+    }
+
+    /// Of ours, and of the peer.
+    fn medians(&self, pick: impl Fn(&Round) -> f64) -> (f64, f64) {
+        let of = |side: usize| percentile(&self.0.iter().map(|round| pick(&round[side])).collect::<Vec<_>>(), 50);
+        (of(0), of(1))
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -102,11 +121,8 @@ struct Seen {
     memory: u64,
 }
 
-/// One figure of a boot.
-type Pick = fn(&Seen) -> f64;
-
 /// An empty disk, or none; generation 1, then 2, then 2 again.
-fn round(workspace: &Workspace, systems: &Systems, side: Side) -> Result<Round> {
+fn round(workspace: &Workspace, systems: &Systems, side: Side, link: &Link) -> Result<Round> {
     let name = if side == Side::Ours { "boot-ours" } else { "boot-peer" };
     let room = Room::for_client(workspace, Lab::open(name, &workspace.logs("bench"), 1)?, systems)?;
     let images = room.lab.scratch().join("images");
@@ -116,6 +132,7 @@ fn round(workspace: &Workspace, systems: &Systems, side: Side) -> Result<Round> 
     let (first, _) = booth.publish(&systems.first)?;
     let servers = room.serve()?;
     let _http = booth.serve_images()?;
+    let _cable = link.rate.map(|rate| Cable::of_machines(&room.lab, rate)).transpose()?;
     room.wait_for_menu(&first)?;
     let cold = booth.boot(&servers, &systems.first)?;
     let (second, second_seconds) = booth.publish(&systems.second)?;

@@ -130,21 +130,35 @@ impl Web {
     }
 }
 
-/// The cable between servers and clients that share a namespace: its loopback interface, slowed down. Dropping it takes the brake off.
-pub(super) struct Cable<'a>(&'a Lab);
+/// The cable between servers and clients, slowed down. Dropping it takes the brake off.
+pub(super) struct Cable<'a> {
+    lab: &'a Lab,
+    /// The servers' interface.
+    device: &'static str,
+}
 
 impl<'a> Cable<'a> {
-    /// Of a rate as tc has it.
+    /// The loopback interface, where servers and clients share a namespace. Of a rate as tc has it.
     pub(super) fn of(lab: &'a Lab, rate: &str) -> Result<Self> {
+        Self::at(lab, "lo", rate)
+    }
+
+    /// The bridge that virtual machines are plugged into.
+    pub(super) fn of_machines(lab: &'a Lab, rate: &str) -> Result<Self> {
+        Self::at(lab, "br0", rate)
+    }
+
+    fn at(lab: &'a Lab, device: &'static str, rate: &str) -> Result<Self> {
         let bucket = ["tbf", "rate", rate, "burst", "256kb", "latency", "50ms"];
-        run_program(lab.namespace().command("tc").args(["qdisc", "add", "dev", "lo", "root"]).args(bucket))?;
-        Ok(Self(lab))
+        run_program(lab.namespace().command("tc").args(["qdisc", "add", "dev", device, "root"]).args(bucket))?;
+        Ok(Self { lab, device })
     }
 }
 
 impl Drop for Cable<'_> {
     fn drop(&mut self) {
-        let removed = run_program(self.0.namespace().command("tc").args(["qdisc", "del", "dev", "lo", "root"]));
+        let removed =
+            run_program(self.lab.namespace().command("tc").args(["qdisc", "del", "dev", self.device, "root"]));
         if let Err(error) = removed {
             eprintln!("lab: {error}");
         }
