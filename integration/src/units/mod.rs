@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use self::container::{Container, debian};
-use self::readme::Chapter;
+use self::readme::{Chapter, scripts};
 use crate::process::run;
 use crate::{Error, Lab, Result, Workspace};
 
@@ -39,8 +39,8 @@ const FOLLOW: Unit = Unit { name: "follow", user: "rookery-publish", capabilitie
 const INTERFACE: &str = "enp3s0";
 const ADDRESS: &str = "10.77.0.1";
 
-/// procps has the `kill` of the units' ExecReload; the publisher's machine has Nix.
-const PACKAGES: [&str; 6] = ["systemd", "systemd-sysv", "dbus", "iproute2", "procps", "nix-bin"];
+/// procps has the `kill` of the units' ExecReload; the publisher's machine has Nix; troubles are looked at with jq.
+const PACKAGES: [&str; 7] = ["systemd", "systemd-sysv", "dbus", "iproute2", "procps", "nix-bin", "jq"];
 
 /// Where the reader of the README would be: in the checkout, with everything built.
 const CHECKOUT: &str = "root/rookery";
@@ -77,7 +77,9 @@ fn check_room(container: &Container, root: &Path, chapter: &Chapter) -> Result<(
         check_running(container, unit)?;
     }
     check_served(container)?;
+    check_troubleshooting(container, root)?;
     check_folders(container)?;
+    check_collected(container, root)?;
 
     let services = UNITS.map(|unit| format!("rookery-{}.service", unit.name));
     // The sockets first, or they start their services again.
@@ -126,7 +128,10 @@ fn fill_checkout(workspace: &Workspace, checkout: &Path) -> Result<()> {
     for program in PROGRAMS {
         copy(&workspace.program(program)?, &checkout.join("target/release").join(program))?;
     }
-    run(Command::new("cp").arg("-a").arg(workspace.root().join("deploy")).arg(checkout)).map(drop)
+    let capture = workspace.root().join("crates/dhcp-engine/fixtures/bios-plain.pcap");
+    copy(&capture, &checkout.with_file_name("boot.pcap"))?;
+    run(Command::new("cp").arg("-a").args(["deploy", "docs"].map(|name| workspace.root().join(name))).arg(checkout))
+        .map(drop)
 }
 
 fn configuration(root: &Path) -> PathBuf {
@@ -171,6 +176,27 @@ fn check_served(container: &Container) -> Result<()> {
         expect(text.contains("NixOS 26.05"), || format!("{url} is {text:?}"))?;
     }
     Ok(())
+}
+
+/// The commands of docs/troubleshooting.md, as they stand there.
+fn check_troubleshooting(container: &Container, root: &Path) -> Result<()> {
+    let document = read(&root.join(CHECKOUT).join("docs/troubleshooting.md"))?;
+    let scripts = scripts(&document);
+    expect(!scripts.is_empty(), || "docs/troubleshooting.md has no commands".to_owned())?;
+    let run = |script| container.run("bash", &["-euo", "pipefail", "-c", &format!("cd /root && {script}")]);
+    scripts.into_iter().try_for_each(|script| run(script).map(drop))
+}
+
+/// What root published by hand, the publisher's own user can collect.
+fn check_collected(container: &Container, root: &Path) -> Result<()> {
+    let toplevel = add_toplevel(container, root)?;
+    container.run("rookery", &["publish", "spare", &toplevel])?;
+    container.run("rookery", &["remove", "spare/1"])?;
+    container.systemctl("start", &["rookery-gc.service"])?;
+    let folders = ["generations", "bundles", "cache"].map(|name| format!("/var/lib/rookery/{name}"));
+    let roots = [&folders.each_ref().map(String::as_str)[..], &["-type", "d", "-user", "root"]].concat();
+    let of_root = container.run("find", &roots)?;
+    expect(of_root.is_empty(), || format!("only root can remove what is in {of_root}"))
 }
 
 /// One owner a folder, and nothing for others.

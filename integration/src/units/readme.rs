@@ -36,6 +36,12 @@ impl Chapter {
     }
 }
 
+/// The shell blocks of a document, each a script.
+pub(super) fn scripts(document: &str) -> Vec<&str> {
+    let blocks = document.split("```sh\n").skip(1);
+    blocks.filter_map(|rest| rest.split_once("```").map(|(script, _)| script)).collect()
+}
+
 /// The lines of all fenced blocks in this language, without the list's indentation.
 fn blocks(text: &str, language: &str) -> Vec<String> {
     let fence = format!("```{language}");
@@ -64,5 +70,13 @@ mod tests {
         assert_eq!(chapter.commands, ["apt-get install a b"]);
         assert_eq!(chapter.packages(), ["a", "b"]);
         assert_eq!(chapter.configuration, "[[role]]\nname = \"x\"");
+    }
+
+    #[test]
+    fn scripts_with_their_lines() {
+        assert_eq!(
+            scripts("a\n```sh\none \\\n  two\n```\nb\n```\nnone\n```\n```sh\nthree\n```\n"),
+            ["one \\\n  two\n", "three\n"]
+        );
     }
 }
