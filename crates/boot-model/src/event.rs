@@ -1,4 +1,4 @@
-//! `events/`: what happened to clients, one JSON line each, written by the services and read by the room view.
+//! `events/`: what happened to clients, one JSON line each, written by the services.
 
 use std::net::Ipv4Addr;
 
