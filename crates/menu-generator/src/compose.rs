@@ -138,7 +138,7 @@ impl Composer<'_> {
             }
             Next::Memtest => self.can_test_memory().then(|| "Next boot only: the memory test".to_owned()),
             Next::Reinstall { serial, .. } => {
-                Some(format!("Next boot only: everything on the disk with the serial number {serial} is erased"))
+                Some(format!("Next boot only: ERASES EVERYTHING on the disk with serial {serial}"))
             }
         }
     }
@@ -243,7 +243,7 @@ impl Composer<'_> {
             notes: vec![
                 format!("Nothing is published that the role {name} can boot."),
                 format!("On the server: rookery publish {name} <system>"),
-                "`rookery-menu-generator check` there says what was left out, and why.".to_owned(),
+                "`rookery-menu-generator check` there says what is left out, and why.".to_owned(),
             ],
             items,
             default: Some(0),

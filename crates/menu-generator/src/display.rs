@@ -1,7 +1,9 @@
 //! Texts that a menu only shows, made of the characters that every loader's console has.
 
-/// The widest label, in columns: what remains of 80 beside a menu's frame.
-pub(crate) const COLUMNS: usize = 75;
+/// The widest label, in columns of 80: what iPXE leaves beside a countdown of three digits (src/hci/tui/menu_ui.c: 74, and `(300)`), and
+/// pxelinux beside the frame that we give it. What is longer they cut, and the end of a line is where a default and a
+/// specialisation are named.
+pub(crate) const COLUMNS: usize = 68;
 
 /// Folds a text to printable ASCII, at most `columns` long, with blanks only inside. `avoid` are characters that this loader would
 /// not just show, each with what stands for it; the substitute may be empty.

@@ -10,10 +10,11 @@ use std::fmt::Write;
 use std::net::Ipv4Addr;
 
 use boot_model::Architecture;
+use config::SerialConsole;
 use generations::Layout;
 
 use crate::display::{COLUMNS, fold};
-use crate::{Action, Boot, Item, Menu};
+use crate::{Action, Boot, Item, Menu, serial};
 
 /// Why GRUB would not hand this command line over as it stands, if so.
 pub(crate) fn misread(command_line: &str) -> Option<String> {
@@ -43,7 +44,8 @@ pub(crate) fn start(server: Ipv4Addr) -> String {
 pub(crate) fn render(menu: &Menu, server: Ipv4Addr, architecture: Architecture) -> String {
     let mut out = "# Written by rookery-menu-generator: changes here are lost.\n".to_owned();
     if let Some(console) = &menu.serial_console
-        && let Some(unit) = console.unit()
+        && let Some(unit) = serial::unit(console)
+        && architecture == Architecture::X86_64
     {
         // Not every build has the module; the screen is there in any case.
         line(
@@ -59,17 +61,18 @@ pub(crate) fn render(menu: &Menu, server: Ipv4Addr, architecture: Architecture) 
         line(&mut out, format_args!("set superusers=''\nexport superusers"));
     }
     head(&mut out, menu);
-    Renderer { server, architecture }.entries(&mut out, menu, "");
+    Renderer { server, architecture, serial_console: menu.serial_console.as_ref() }.entries(&mut out, menu, "");
     out
 }
 
 #[derive(Clone, Copy)]
-struct Renderer {
+struct Renderer<'a> {
     server: Ipv4Addr,
     architecture: Architecture,
+    serial_console: Option<&'a SerialConsole>,
 }
 
-impl Renderer {
+impl Renderer<'_> {
     /// The entries of a menu; `path` is where it hangs, so that the ids of its notes are its own.
     fn entries(self, out: &mut String, menu: &Menu, path: &str) {
         for (index, note) in menu.notes.iter().enumerate() {
@@ -92,17 +95,37 @@ impl Renderer {
         line(out, format_args!("menuentry {} --id {id} --unrestricted {{", text(label)));
         match action {
             Action::Boot(boot) => self.boot(out, boot),
-            // The firmware goes on with its next boot option.
-            Action::LocalDisk => line(out, format_args!("  exit")),
+            Action::LocalDisk => self.local_disk(out),
             // Each `configfile` would nest one menu deeper; from the start, the server says by DHCP whether there is something now.
             Action::LookAgain => line(out, format_args!("  reboot")),
             Action::Memtest => {
                 let program = format!("(tftp,{})/{}", self.server, Layout::MEMTEST_EFI_NAME);
-                self.start(out, &format!("chainloader {program}"), None);
+                let console = serial::memtest_parameter(self.serial_console);
+                self.start(out, &format!("chainloader {program}{console}"), None);
             }
             Action::Submenu(_) => {}
         }
         line(out, format_args!("}}"));
+    }
+
+    /// The loader that lies on a disk, where firmware itself looks or where systems put theirs; without one, `exit`.
+    ///
+    /// `exit` alone would not do: GRUB tells the firmware then that all went well, and edk2 opens its own menu instead of trying the
+    /// next boot option (MdeModulePkg, BdsEntry.c, BootBootOptions).
+    fn local_disk(self, out: &mut String) {
+        let places = match self.architecture {
+            Architecture::X86_64 => {
+                "/EFI/BOOT/BOOTX64.EFI /EFI/systemd/systemd-bootx64.efi /EFI/Microsoft/Boot/bootmgfw.efi"
+            }
+            Architecture::Aarch64 => "/EFI/BOOT/BOOTAA64.EFI /EFI/systemd/systemd-bootaa64.efi",
+        };
+        line(
+            out,
+            format_args!(
+                "  for loader in {places}; do\n    if search --no-floppy --set=disk --file $loader; then\n      \
+                 if chainloader ($disk)$loader; then\n        boot\n      fi\n    fi\n  done\n  exit"
+            ),
+        );
     }
 
     fn boot(self, out: &mut String, boot: &Boot) {
@@ -114,7 +137,7 @@ impl Renderer {
 
     /// What starts, or says why not and lets the machine try again: the firmware asks for everything anew then.
     fn start(self, out: &mut String, program: &str, initrd: Option<&str>) {
-        let Self { server, architecture } = self;
+        let Self { server, architecture, .. } = self;
         let cpu = Layout::grub_cpu(architecture);
         line(out, format_args!("  echo 'Rookery: loading from {server} ({cpu}) ...'\n  if {program}; then"));
         match initrd {

@@ -11,7 +11,7 @@ use std::net::SocketAddrV4;
 use generations::Layout;
 
 use crate::display::{COLUMNS, fold};
-use crate::{Action, Boot, Menu};
+use crate::{Action, Boot, Menu, serial};
 
 /// What the shell could take for its own, and what stands for it.
 const AVOID: &[(char, &str)] =
@@ -50,14 +50,15 @@ pub(crate) fn render(menu: &Menu, server: SocketAddrV4, script: &str) -> String 
         line(&mut out, format_args!("iseq ${{buildarch}} arm64 && goto arm64 ||"));
     }
     section(&mut out, menu, server, "start", None);
-    // Not before ten seconds, or a key: a room whose server is away must not hammer at it when it comes back.
+    // Not before ten seconds, or a key: a room whose server is away must not hammer at it when it comes back. Control-C interrupts
+    // `sleep`, and a command that fails without `||` would end the script.
     line(
         &mut out,
         format_args!(
             ":failed\nimgfree ||\n\
              echo Rookery: the lines above say why that failed. Server: {server}\n\
              :again\n\
-             sleep 2\n\
+             sleep 2 ||\n\
              prompt --timeout 8000 The menu is fetched again in 8 seconds, or at any key. ||\n\
              chain --autofree --replace http://{server}/{script} || goto failed"
         ),
@@ -109,10 +110,11 @@ fn section(out: &mut String, menu: &Menu, server: SocketAddrV4, name: &str, pare
                 out,
                 format_args!(
                     ":{}\nset memtest {}\niseq ${{platform}} efi && set memtest {} ||\n\
-                     kernel http://{server}/${{memtest}} || goto failed\nboot || goto failed",
+                     kernel http://{server}/${{memtest}}{} || goto failed\nboot || goto failed",
                     item.id,
                     Layout::MEMTEST_BIOS_NAME,
-                    Layout::MEMTEST_EFI_NAME
+                    Layout::MEMTEST_EFI_NAME,
+                    serial::memtest_parameter(menu.serial_console.as_ref())
                 ),
             ),
             Action::LookAgain => line(out, format_args!(":{}\ngoto again", item.id)),

@@ -23,6 +23,7 @@ mod loader;
 mod menu;
 mod pxelinux;
 mod render;
+mod serial;
 mod serve;
 mod set;
 

@@ -62,8 +62,8 @@ impl Loader {
     /// The menu's file.
     pub(crate) fn render(self, menu: &Menu, server: SocketAddrV4) -> String {
         match self {
-            Self::Pxelinux => pxelinux::render(menu, server, Layout::MEMTEST_BIOS_NAME),
-            Self::SyslinuxEfi => pxelinux::render(menu, server, Layout::MEMTEST_EFI_NAME),
+            Self::Pxelinux => pxelinux::render(menu, server, pxelinux::Program::Pxelinux),
+            Self::SyslinuxEfi => pxelinux::render(menu, server, pxelinux::Program::SyslinuxEfi),
             Self::Ipxe => ipxe::render(menu, server, "boot.ipxe"),
             Self::IpxeArm64 => ipxe::render(menu, server, "boot-arm64.ipxe"),
             Self::Grub | Self::GrubArm64 => grub::render(menu, *server.ip(), self.architecture()),

@@ -48,10 +48,7 @@ fn a_host_with_a_menu_of_its_own() {
         1,
     );
     let site = published_for(&hosts);
-    fs::create_dir_all(site.layout.loaders()).unwrap();
-    for name in ["memtest-bios", "memtest-efi"] {
-        fs::write(site.layout.loaders().join(name), "").unwrap();
-    }
+    site.install_memtest();
     compare(&site, "own", Some("52:54:00:77:00:01"));
 }
 

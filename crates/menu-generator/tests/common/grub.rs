@@ -57,8 +57,8 @@ impl Script {
     }
 
     fn end(&mut self, words: &mut Vec<String>) {
-        // `if`, `then` and `else` stand before a command.
-        let skipped = words.iter().take_while(|word| matches!(word.as_str(), "if" | "then" | "else")).count();
+        // `if`, `then`, `else` and `do` stand before a command.
+        let skipped = words.iter().take_while(|word| matches!(word.as_str(), "if" | "then" | "else" | "do")).count();
         let command: Vec<String> = words.drain(..).skip(skipped).collect();
         if !command.is_empty() {
             self.commands.push(command);

@@ -13,7 +13,7 @@ use std::path::PathBuf;
 
 use boot_model::generation::{Closure, Entry, FileDigest, Generation, boot_file};
 use boot_model::intent::{Intent, Next};
-use boot_model::{Architecture, GenerationId, GenerationRef, Sha256Digest, StorePath, Timestamp};
+use boot_model::{Architecture, GenerationId, GenerationRef, MacAddr, Sha256Digest, StorePath, Timestamp};
 use config::Config;
 use generations::{Layout, Snapshot};
 use menu_generator::{Intents, Rendered, Sources, render};
@@ -133,10 +133,23 @@ impl Site {
     /// Every menu as it is now.
     pub(crate) fn rendered(&self) -> Rendered {
         let (config, snapshot) = (self.config(), self.snapshot());
-        let intents = Intents::look(&self.layout, Timestamp::from_unix_millis(CREATED + 1));
+        let intents = self.intents();
         let memtest = self.layout.loaders().join(Layout::MEMTEST_BIOS_NAME).exists();
         let (config, hosts) = (&config, &config.hosts);
         render(&Sources { config, hosts, snapshot: &snapshot, intents: &intents, memtest })
+    }
+
+    /// What is wished while the tests run.
+    pub(crate) fn intents(&self) -> BTreeMap<MacAddr, Intent> {
+        Intents::look(&self.layout, Timestamp::from_unix_millis(CREATED + 1))
+    }
+
+    /// As `rookery loaders install` leaves the memory test.
+    pub(crate) fn install_memtest(&self) {
+        fs::create_dir_all(self.layout.loaders()).unwrap();
+        for name in [Layout::MEMTEST_BIOS_NAME, Layout::MEMTEST_EFI_NAME] {
+            fs::write(self.layout.loaders().join(name), "").unwrap();
+        }
     }
 
     /// As `rookery boot-once` writes it.

@@ -6,6 +6,9 @@
 pub(crate) struct Configuration {
     pub(crate) title: String,
     pub(crate) timeout: Option<u32>,
+    /// The words behind SERIAL.
+    pub(crate) serial: Option<String>,
+    pub(crate) no_escape: bool,
     /// Every entry in order, those of submenus too.
     pub(crate) entries: Vec<Entry>,
     /// The labels of submenus.
@@ -40,13 +43,15 @@ impl Configuration {
             let (keyword, value) = word(&line);
             match (keyword.as_str(), read.current()) {
                 ("" | "#" | "ui" | "prompt" | "allowoptions", _) => {}
+                ("serial", None) => set(&mut read.serial, value),
+                ("noescape", None) => read.no_escape = value == "1",
                 ("timeout", None) => read.timeout = Some(value.parse().unwrap()),
                 ("label", _) => {
                     read.entries.push(Entry { id: value.to_owned(), ..Entry::default() });
                     read.open = true;
                 }
                 ("ipappend", Some(_)) => assert_eq!(value, "2"),
-                ("kernel" | "com32", Some(entry)) => set(&mut entry.kernel, value),
+                ("kernel" | "linux" | "com32", Some(entry)) => set(&mut entry.kernel, value),
                 ("initrd", Some(entry)) => set(&mut entry.initrd, value),
                 ("append", Some(entry)) => set(&mut entry.append, value),
                 ("localboot", Some(entry)) => entry.local = true,
@@ -78,8 +83,8 @@ impl Configuration {
             ("disable", Some(entry)) => entry.disabled = true,
             ("exit", Some(entry)) => entry.back = true,
             (
-                "resolution" | "background" | "margin" | "vshift" | "rows" | "tabmsgrow" | "timeoutrow" | "helpmsgrow"
-                | "helpmsgendrow" | "color" | "notabmsg" | "autoboot" | "clear",
+                "resolution" | "background" | "width" | "margin" | "vshift" | "rows" | "tabmsgrow" | "timeoutrow"
+                | "helpmsgrow" | "helpmsgendrow" | "color" | "notabmsg" | "autoboot" | "clear",
                 None,
             ) => {}
             _ => self.astray.push(format!("menu {rest}")),
