@@ -106,6 +106,8 @@ impl Intent {
             (EventKind::Http { path, complete: true, status: 200, .. }, Next::Memtest) => {
                 matches!(path.as_str(), "/memtest-bios" | "/memtest-efi")
             }
+            // GRUB has no HTTP.
+            (EventKind::Tftp { file, outcome, .. }, Next::Memtest) => outcome == "done" && file == "memtest-efi",
             _ => false,
         }
     }
@@ -194,6 +196,17 @@ mod tests {
         let wish = intent(Next::Memtest);
         assert!(wish.fulfilled_by(&event(1, http("/memtest-bios", true))));
         assert!(!wish.fulfilled_by(&event(1, http("/memtest-bios", false))));
+        let tftp = |file: &str, outcome: &str| EventKind::Tftp {
+            file: file.to_owned(),
+            bytes: 1,
+            outcome: outcome.to_owned(),
+            block_size: 1024,
+            window: 1,
+            milliseconds: 1,
+        };
+        assert!(wish.fulfilled_by(&event(1, tftp("memtest-efi", "done"))));
+        assert!(!wish.fulfilled_by(&event(1, tftp("memtest-efi", "aborted"))));
+        assert!(!wish.fulfilled_by(&event(1, tftp("grubx64.efi", "done"))));
         assert!(!wish.fulfilled_by(&event(1, http("/boot.ipxe", true))));
         assert!(!wish.fulfilled_by(&event(1, report(0, "lab/42-bbbbbbbb"))));
     }

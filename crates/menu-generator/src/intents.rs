@@ -1,26 +1,31 @@
 //! Wishes for machines' next boots, and the events that say that they were fulfilled.
 
-use std::collections::BTreeMap;
-use std::fs::{self, File};
-use std::io::{self, BufRead, BufReader};
-use std::os::unix::fs::MetadataExt;
+use std::collections::{BTreeMap, HashMap};
+use std::fs;
+use std::net::Ipv4Addr;
 use std::path::PathBuf;
 
-use boot_model::event::Event;
+use boot_model::event::{Event, EventKind};
 use boot_model::intent::Intent;
 use boot_model::{MacAddr, Timestamp};
 use generations::Layout;
 use tracing::{info, warn};
 
-/// Follows `intents/` and, while something is wished, the events of `nar-cache`, which believes a report only from the address
-/// of its machine.
+use crate::followed::Followed;
+
+/// Follows `intents/` and, while something is wished, the events of the services: those of `nar-cache`, which believes a report only
+/// from the address of its machine, and of `tftpd`, which knows addresses and no machines, with what `dhcpd` has said of them.
 ///
 /// A wish that is fulfilled is removed here, so that the next menu is the usual one; should that fail, it is no longer heeded as long
 /// as this process runs.
 #[derive(Debug)]
 pub struct Intents {
     layout: Layout,
-    events: Option<Followed>,
+    dhcpd: Followed,
+    nar_cache: Followed,
+    tftpd: Followed,
+    /// The addresses of machines with a wish, and since when.
+    leased: HashMap<Ipv4Addr, (MacAddr, Timestamp)>,
     /// In force.
     active: BTreeMap<MacAddr, Intent>,
     /// Fulfilled or void, and not to be read again.
@@ -29,22 +34,19 @@ pub struct Intents {
     refused: Vec<String>,
 }
 
-/// A file of events, read up to somewhere.
-#[derive(Debug)]
-struct Followed {
-    reader: BufReader<File>,
-    inode: u64,
-    /// The beginning of a line whose end is not written yet.
-    partial: Vec<u8>,
-}
-
-/// Lines of events that are looked at in one go: what a room writes in a second, many times over.
-const LINES: usize = 100_000;
-
 impl Intents {
     /// Nothing is read yet.
     pub fn new(layout: &Layout) -> Self {
-        Self { layout: layout.clone(), events: None, active: BTreeMap::new(), done: Vec::new(), refused: Vec::new() }
+        Self {
+            layout: layout.clone(),
+            dhcpd: Followed::new(layout, "dhcpd"),
+            nar_cache: Followed::new(layout, "nar-cache"),
+            tftpd: Followed::new(layout, "tftpd"),
+            leased: HashMap::new(),
+            active: BTreeMap::new(),
+            done: Vec::new(),
+            refused: Vec::new(),
+        }
     }
 
     /// What is wished, by machine.
@@ -64,7 +66,8 @@ impl Intents {
         let before = self.active.clone();
         self.read(now);
         if self.active.is_empty() {
-            self.events = None;
+            [&mut self.dhcpd, &mut self.nar_cache, &mut self.tftpd].into_iter().for_each(Followed::forget);
+            self.leased.clear();
         } else {
             self.follow_events();
         }
@@ -97,14 +100,38 @@ impl Intents {
     }
 
     fn follow_events(&mut self) {
-        let Ok(lines) = self.new_events() else { return };
-        for event in lines.iter().filter_map(|line| serde_json::from_slice::<Event>(line).ok()) {
-            let Some(intent) = event.mac.and_then(|mac| self.active.get(&mac)) else { continue };
-            if intent.fulfilled_by(&event) {
-                let mac = intent.mac;
-                info!(%mac, "the wish for the next boot is fulfilled");
-                self.forget(mac);
-            }
+        for event in self.dhcpd.news() {
+            self.learn(&event);
+        }
+        for event in self.nar_cache.news() {
+            self.heed(&event);
+        }
+        for event in self.tftpd.news() {
+            let leased = event.address.and_then(|address| self.leased.get(&address));
+            let mac = leased.filter(|(_, since)| event.time >= *since).map(|(mac, _)| *mac);
+            self.heed(&Event { mac, ..event });
+        }
+    }
+
+    /// Remembers whose an address is: a room of thousands has few machines with a wish.
+    fn learn(&mut self, event: &Event) {
+        let EventKind::Dhcp { message, .. } = &event.kind else { return };
+        let (Some(mac), Some(address)) = (event.mac, event.address) else { return };
+        if message != "ACK" {
+            return;
+        }
+        self.leased.retain(|known, (owner, _)| *known != address && *owner != mac);
+        if self.active.contains_key(&mac) {
+            self.leased.insert(address, (mac, event.time));
+        }
+    }
+
+    fn heed(&mut self, event: &Event) {
+        let Some(intent) = event.mac.and_then(|mac| self.active.get(&mac)) else { return };
+        if intent.fulfilled_by(event) {
+            let mac = intent.mac;
+            info!(%mac, "the wish for the next boot is fulfilled");
+            self.forget(mac);
         }
     }
 
@@ -117,35 +144,6 @@ impl Intents {
             warn!(%error, path = %path.display(), "a fulfilled wish cannot be removed");
         }
         self.done.push(intent);
-    }
-
-    /// The lines since the last look; of the whole file at the first, since they say when they were written.
-    fn new_events(&mut self) -> io::Result<Vec<Vec<u8>>> {
-        let mut lines = Vec::new();
-        if let Some(followed) = &mut self.events {
-            followed.read(&mut lines)?;
-        }
-        let path = self.layout.events("nar-cache").join("events.jsonl");
-        let inode = fs::metadata(&path)?.ino();
-        if self.events.as_ref().is_none_or(|followed| followed.inode != inode) {
-            let reader = BufReader::new(File::open(&path)?);
-            let followed = self.events.insert(Followed { reader, inode, partial: Vec::new() });
-            followed.read(&mut lines)?;
-        }
-        Ok(lines)
-    }
-}
-
-impl Followed {
-    fn read(&mut self, lines: &mut Vec<Vec<u8>>) -> io::Result<()> {
-        while lines.len() < LINES {
-            self.reader.read_until(b'\n', &mut self.partial)?;
-            if self.partial.last() != Some(&b'\n') {
-                break;
-            }
-            lines.push(std::mem::take(&mut self.partial));
-        }
-        Ok(())
     }
 }
 

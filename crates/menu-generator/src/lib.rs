@@ -15,6 +15,7 @@
 mod cli;
 mod compose;
 mod display;
+mod followed;
 mod grub;
 mod intents;
 mod ipxe;
