@@ -69,6 +69,23 @@ fn check_fails_for_what_is_there_and_cannot_be_served() {
 }
 
 #[test]
+fn check_names_classes_and_loaders_that_only_they_want() {
+    let directory = tempfile::tempdir().unwrap();
+    let loaders = directory.path().join("state/loaders");
+    fs::create_dir_all(&loaders).unwrap();
+    fs::write(loaders.join("loaders.json"), "{\"bios\": \"lpxelinux.0\"}").unwrap();
+    fs::write(loaders.join("lpxelinux.0"), "a loader").unwrap();
+    let classes = "[[class]]\nname = \"Office\"\ncircuit = [\"eth1\"]\nboot = \"nothing\"\n\
+                   [[class]]\nname = \"Odd\"\nmac = [\"52:54:00\"]\nboot = { loader = \"ipxe.efi\" }\n";
+    let (code, out, _) = dhcpd(directory.path(), &format!("{CONFIG}{classes}"), &["check"]);
+    assert_eq!(code, 1);
+    assert!(out.contains("class Office boots nothing\nclass Odd boots ipxe.efi\n"), "{out}");
+    assert!(out.contains("loaders/ipxe.efi: the class Odd names it and it is not there"), "{out}");
+    fs::write(loaders.join("ipxe.efi"), "a loader").unwrap();
+    assert_eq!(dhcpd(directory.path(), &format!("{CONFIG}{classes}"), &["check"]).0, 0);
+}
+
+#[test]
 fn leases_of_a_server_that_never_ran() {
     let directory = tempfile::tempdir().unwrap();
     assert_eq!(dhcpd(directory.path(), CONFIG, &["leases", "--json"]), (0, "[]\n".into(), String::new()));
