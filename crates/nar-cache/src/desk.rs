@@ -10,6 +10,7 @@ use boot_model::MacAddr;
 use boot_model::event::Content;
 use generations::{Layout, Served, ServedNames};
 use hyper::body::Incoming;
+use hyper::header::USER_AGENT;
 use hyper::http::request::Parts;
 use hyper::{Method, Request, Response};
 use service::EventWriter;
@@ -125,6 +126,9 @@ impl Desk {
     pub(crate) async fn answer(self: Arc<Self>, ends: Ends, lane: Lane, request: Request<Incoming>) -> Response<Body> {
         let began = Instant::now();
         let (head, body) = request.into_parts();
+        if has_few_buffers(&head) {
+            lane.narrow();
+        }
         let name = name::decode(head.uri.path());
         let path = name.as_deref().map_or_else(|_| "/".to_owned(), event_path);
         let is_head = head.method == Method::HEAD;
@@ -210,6 +214,12 @@ impl Desk {
         }
         Ok(Found { served, len, etag, selection, payload })
     }
+}
+
+/// Whether this is Syslinux, which offers a window of 64 kB and in BIOS takes packets by way of the boot ROM, where there may be room for
+/// four (iPXE's driver of the rtl8139). A longer burst loses its end, and Syslinux's TCP has no way to say what did arrive.
+fn has_few_buffers(head: &Parts) -> bool {
+    head.headers.get(USER_AGENT).is_some_and(|agent| agent.as_bytes().starts_with(b"Syslinux/"))
 }
 
 /// What of a file a request gets, and which bytes of it are sent.

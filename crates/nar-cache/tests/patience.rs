@@ -4,12 +4,13 @@
 
 mod common;
 
+use std::fs;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use boot_model::event::{Content, EventKind};
 use common::state::{MAC, PACK_LEN};
-use common::{LONG, Server, State, eventually};
+use common::{Client, LONG, Server, State, eventually};
 use nar_cache::Bounds;
 
 /// Times so short that each test is quick, and one that is never reached.
@@ -71,6 +72,40 @@ fn who_takes_nothing_is_cut_and_the_event_says_how_far_it_came() {
     client.head();
     let got = client.rest().len() as u64;
     assert!(got <= bytes && bytes < PACK_LEN, "{got} bytes arrived of {bytes} counted");
+}
+
+/// Bytes that the server's side of this connection has in its queue, sent or not, without an acknowledgement (proc_pid_net(5)).
+fn unacknowledged(client: &Client) -> u64 {
+    let port = client.stream.local_addr().unwrap().port();
+    let table = fs::read_to_string("/proc/self/net/tcp").unwrap();
+    let row = |line: &str| {
+        let mut columns = line.split_whitespace().skip(2);
+        let far_end = columns.next()?;
+        let queue = columns.nth(1)?.split_once(':')?.0;
+        far_end.ends_with(&format!(":{port:04X}")).then(|| u64::from_str_radix(queue, 16).unwrap())
+    };
+    table.lines().skip(1).find_map(row).unwrap()
+}
+
+/// A boot ROM has room for a few packets, and what it does not take is lost.
+#[test]
+fn a_boot_rom_is_not_sent_more_than_it_can_put_by() {
+    const PACKETS: u64 = 3 * 1460;
+    let server = Server::start();
+    let ask = |user_agent: &str| {
+        let mut client = server.client();
+        client.send(&format!("GET /nar/a.nar.zst HTTP/1.0\r\nHost: x\r\nUser-Agent: {user_agent}\r\n\r\n"));
+        client.head();
+        client
+    };
+    let mut syslinux = ask("Syslinux/6.04");
+    for _ in 0..16 {
+        syslinux.exactly(32 * 1024);
+        let queue = unacknowledged(&syslinux);
+        assert!(queue <= PACKETS, "{queue} bytes are on their way");
+    }
+    let other = ask("curl/8");
+    eventually(|| unacknowledged(&other) > 10 * PACKETS);
 }
 
 #[test]
