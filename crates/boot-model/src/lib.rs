@@ -20,6 +20,7 @@ pub mod event;
 pub mod generation;
 pub mod intent;
 pub mod report;
+pub mod turn;
 
 pub use circuit::{Circuit, InvalidCircuit};
 pub use command_line::{CommandLine, InvalidParameter, KernelParameter, TooLong};

@@ -4,8 +4,8 @@ use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
+use boot_model::turn;
 use hyper::body::{Buf, Bytes, Frame, SizeHint};
 use tokio::sync::oneshot;
 use tokio::task::{JoinHandle, spawn_blocking};
@@ -48,20 +48,13 @@ enum State {
     Ended,
 }
 
-/// What waits for its turn gets a little now and then: UEFI gives up after 5 s without a byte (EDK2's
-/// `HTTP_BOOT_RESPONSE_TIMEOUT`), the agent after 15, GRUB after 30, Nix after 300.
+/// What waits for its turn gets a little now and then ([`turn`]); 300 clients take 5 Mbit/s.
 #[derive(Debug)]
 struct Waiting {
     span: Span,
     lane: Lane,
     turn: oneshot::Receiver<Slot>,
     next: Pin<Box<Sleep>>,
-}
-
-impl Waiting {
-    /// How often it gets something, and how many bytes: 300 clients take 5 Mbit/s.
-    const INTERVAL: Duration = Duration::from_secs(2);
-    const MORSEL: usize = 4096;
 }
 
 impl Body {
@@ -72,7 +65,7 @@ impl Body {
             Payload::Bytes(bytes) => State::Bytes(bytes),
             Payload::Span(span) => match turn {
                 Some(Turn::Later(turn)) => {
-                    let next = Box::pin(sleep(Waiting::INTERVAL));
+                    let next = Box::pin(sleep(turn::PAUSE));
                     State::Waiting(Box::new(Waiting { span, lane, turn, next }))
                 }
                 Some(Turn::Now(slot)) => {
@@ -109,9 +102,9 @@ impl Body {
             self.state = State::Waiting(waiting);
             return Poll::Pending;
         }
-        let stand = waiting.lane.push(waiting.span.take(Waiting::MORSEL));
+        let stand = waiting.lane.push(waiting.span.take(turn::MORSEL));
         if waiting.span.left() > 0 {
-            waiting.next.as_mut().reset(Instant::now() + Waiting::INTERVAL);
+            waiting.next.as_mut().reset(Instant::now() + turn::PAUSE);
             self.state = State::Waiting(waiting);
         }
         self.piece(PieceContent::Stand(stand))

@@ -5,8 +5,8 @@ use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
-use boot_model::MacAddr;
 use boot_model::event::Content;
+use boot_model::{MacAddr, turn};
 use generations::Served;
 use hyper::body::Bytes;
 use hyper::header::{
@@ -79,6 +79,9 @@ fn respond_found(found: Found, mut sent: Sent) -> Response<Body> {
     }
     let payload = found.payload.unwrap_or_default();
     let (lane, turn) = (sent.lane.clone(), sent.turn.take());
+    if let Some(Turn::Later(_)) = turn {
+        headers.insert(turn::HEADER, HeaderValue::from_static(turn::LATER));
+    }
     let delivery = sent.delivery(status, Some(found.served.content), payload.len());
     respond(headers, Body::new(payload, lane, turn, delivery), status)
 }

@@ -21,7 +21,7 @@ fn holders(server: &Server) -> Vec<Client> {
     let hold = |last| {
         let mut holder = client(server, last);
         holder.send(PACK);
-        holder.head();
+        assert!(!holder.head().iter().any(|line| line.starts_with("Rookery-Turn")));
         holder
     };
     (0..CLIENTS as u8).map(|n| hold(10 + n)).collect()
@@ -34,6 +34,7 @@ fn who_comes_later_waits_until_one_is_done() {
     let mut late = client(&server, 30);
     late.send(PACK);
     eventually(|| server.desk.waited() == 1);
+    assert!(late.head().contains(&"Rookery-Turn: later".to_owned()));
     // What is small does not wait, whoever asks.
     let mut small = client(&server, 31);
     assert_eq!(small.get("/nix-cache-info").status(), 200);
@@ -43,7 +44,7 @@ fn who_comes_later_waits_until_one_is_done() {
     small.send("HEAD /nar/a.nar.zst HTTP/1.1\r\nHost: x\r\n\r\n");
     assert_eq!(small.response_to("HEAD").status(), 200);
     holders[0].exactly(PACK_LEN as usize);
-    assert_eq!(late.response_to("GET").body.len() as u64, PACK_LEN);
+    assert_eq!(late.exactly(PACK_LEN as usize).len() as u64, PACK_LEN);
     assert_eq!(server.desk.waited(), 1);
 }
 
