@@ -13,7 +13,7 @@ mod publish;
 mod serve;
 mod storm;
 mod tftp;
-mod unpacked;
+pub(crate) mod unpacked;
 mod update;
 mod web;
 

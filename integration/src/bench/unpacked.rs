@@ -6,7 +6,7 @@ use std::process::Command;
 use crate::{Error, Result, Workspace};
 
 /// A server of this Debian package.
-pub(super) fn server(workspace: &Workspace, package: &str, name: &str) -> Result<PathBuf> {
+pub(crate) fn server(workspace: &Workspace, package: &str, name: &str) -> Result<PathBuf> {
     let path = workspace.target().join("lab/peers").join(package).join("usr/sbin").join(name);
     if path.is_file() {
         Ok(path)

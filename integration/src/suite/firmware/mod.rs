@@ -29,6 +29,10 @@ pub(super) fn tests() -> Vec<Test> {
         boots("bios-proxy", Scene::of(&[Firmware::PlainPxe]).network(Network::BesideDnsmasq)),
         boots("ovmf-proxy", Scene::of(&[Firmware::Uefi]).network(Network::BesideDnsmasq)),
         boots("bios-behind-a-relay", Scene::of(&[Firmware::PlainPxe]).network(Network::BehindRelay)),
+        boots(
+            "ovmf-behind-a-relay-with-option-82",
+            Scene::of(&[Firmware::Uefi]).network(Network::BehindInformativeRelay),
+        ),
         boots("two-bridges", Scene::of(&[Firmware::PlainPxe, Firmware::Uefi]).network(Network::TwoBridges)),
         boots("four-at-once", Scene::of(&[Firmware::PlainPxe; 4])),
     ]

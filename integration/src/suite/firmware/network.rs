@@ -2,13 +2,15 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
+use boot_model::Circuit;
 use boot_model::event::{Event, EventKind};
 
+use crate::bench::unpacked;
 use crate::client::{Client, Firmware};
 use crate::namespace::{BRIDGE, Namespace, PREFIX_LENGTH, SERVER};
 use crate::process::Process;
 use crate::servers::{Addresses, Subnet};
-use crate::{Error, Lab, Result};
+use crate::{Error, Lab, Result, Workspace};
 
 /// Where the clients are, and who gives them addresses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,6 +21,9 @@ pub(super) enum Network {
     BesideDnsmasq,
     /// On a bridge that the server has no address on; the server does, by way of a relay agent, which is the router between the two.
     BehindRelay,
+    /// The same with an agent that writes more than its address: the wire that it heard the client on, and the client's network
+    /// (option 82), which its address is not of.
+    BehindInformativeRelay,
     /// Each on a bridge of its own, as on two VLANs; the server does, with an address on both.
     TwoBridges,
 }
@@ -51,6 +56,10 @@ const SECOND_SERVER: Ipv4Addr = Ipv4Addr::new(10, 78, 0, 1);
 /// Where another DHCP server is, or the router's near side.
 const NEIGHBOUR: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 254);
 
+/// The router's cards: towards the server, and towards the clients.
+const NEAR_CARD: &str = "eth0";
+const FAR_CARD: &str = "eth1";
+
 /// The router's far side.
 const ROUTER: Ipv4Addr = Ipv4Addr::new(10, 78, 0, 254);
 
@@ -68,7 +77,7 @@ impl Network {
         match self {
             Self::Plain => &[OWN],
             Self::BesideDnsmasq => &[ELSEWHERE],
-            Self::BehindRelay => &[OWN, RELAYED],
+            Self::BehindRelay | Self::BehindInformativeRelay => &[OWN, RELAYED],
             Self::TwoBridges => &[OWN, SECOND_OWN],
         }
     }
@@ -77,18 +86,21 @@ impl Network {
     pub(super) const fn place(self, number: usize) -> Place {
         let first = Place { bridge: BRIDGE, server: SERVER, within: SERVER };
         match (self, number) {
-            (Self::BehindRelay, _) => Place { bridge: SECOND, server: SERVER, within: ROUTER },
+            (Self::BehindRelay | Self::BehindInformativeRelay, _) => {
+                Place { bridge: SECOND, server: SERVER, within: ROUTER }
+            }
             (Self::TwoBridges, 1..) => Place { bridge: SECOND, server: SECOND_SERVER, within: SECOND_SERVER },
             _ => first,
         }
     }
 
     /// Lays the cables and starts the other machines.
-    pub(super) fn build(self, lab: &Lab, clients: &[Client]) -> Result<Surroundings> {
+    pub(super) fn build(self, workspace: &Workspace, lab: &Lab, clients: &[Client]) -> Result<Surroundings> {
         let surroundings = match self {
             Self::Plain => Surroundings::default(),
             Self::BesideDnsmasq => beside_dnsmasq(lab)?,
-            Self::BehindRelay => behind_relay(lab)?,
+            Self::BehindRelay => behind_relay(lab, dnsmasq_relay)?,
+            Self::BehindInformativeRelay => behind_relay(lab, |lab, router| dhcrelay(workspace, lab, router))?,
             Self::TwoBridges => second_bridge(lab)?,
         };
         for (number, client) in clients.iter().enumerate() {
@@ -98,7 +110,7 @@ impl Network {
     }
 
     /// Every client was answered as it should be, by dhcpd's events: with an address of its own network, or, beside another
-    /// server, with a file and no address.
+    /// server, with a file and no address. Where the relay agent names wires, the events do.
     pub(super) fn expect_answers(self, events: &[Event], clients: &[Client]) -> Result<()> {
         for (number, client) in clients.iter().enumerate() {
             let said: Vec<&Event> = events.iter().filter(|event| concerns(event, client)).collect();
@@ -110,6 +122,12 @@ impl Network {
                 if !said.iter().any(|event| is_answer(event, part)) {
                     return Err(Error::Wrong(format!("dhcpd has sent {} no {part:?}: {said:?}", client.name)));
                 }
+            }
+            if self == Self::BehindInformativeRelay && !said.iter().all(|event| names_wire(event)) {
+                return Err(Error::Wrong(format!(
+                    "an offer to {} lacks the circuit {FAR_CARD}: {said:?}",
+                    client.name
+                )));
             }
             let within = self.place(number).within;
             let given = said.iter().filter(|event| is_answer(event, "ACK for")).map(|event| event.address);
@@ -140,6 +158,14 @@ fn is_answer(event: &Event, wanted: &str) -> bool {
     matches!(&event.kind, EventKind::Dhcp { reason, .. } if reason.starts_with(wanted))
 }
 
+/// Whether it is no offer, or one on the relay agent's far card. Renewals pass the agent by.
+fn names_wire(event: &Event) -> bool {
+    match &event.kind {
+        EventKind::Dhcp { message, circuit, .. } if message == "OFFER" => *circuit == Circuit::new(FAR_CARD.as_bytes()),
+        _ => true,
+    }
+}
+
 fn same_network(one: Ipv4Addr, other: Ipv4Addr) -> bool {
     (one.to_bits() ^ other.to_bits()).leading_zeros() >= PREFIX_LENGTH.into()
 }
@@ -154,20 +180,33 @@ fn beside_dnsmasq(lab: &Lab) -> Result<Surroundings> {
     Ok(Surroundings { _programs: vec![program], _machines: vec![machine] })
 }
 
-fn behind_relay(lab: &Lab) -> Result<Surroundings> {
+fn behind_relay(lab: &Lab, agent: impl FnOnce(&Lab, &Namespace) -> Result<Process>) -> Result<Surroundings> {
     lab.namespace().add_bridge(SECOND)?;
     let router = lab.namespace().beside(NEIGHBOUR)?;
-    lab.namespace().connect(&router, "eth1", SECOND)?;
-    router.give("eth1", ROUTER)?;
-    router.give("eth1", ADVERTISER)?;
+    lab.namespace().connect(&router, FAR_CARD, SECOND)?;
+    router.give(FAR_CARD, ROUTER)?;
+    router.give(FAR_CARD, ADVERTISER)?;
     router.forward()?;
     lab.namespace().route(ROUTER, NEIGHBOUR)?;
+    let relay = agent(lab, &router)?;
+    let advertiser = lab.advertise(&router, FAR_CARD, ADVERTISED)?;
+    Ok(Surroundings { _programs: vec![relay, advertiser], _machines: vec![router] })
+}
+
+/// It writes its address and nothing else.
+fn dnsmasq_relay(lab: &Lab, router: &Namespace) -> Result<Process> {
     let mut relay = router.command("dnsmasq");
     relay.args(["--no-daemon", "--conf-file=/dev/null", "--user=root", "--port=0", "--log-dhcp"]);
     relay.arg(format!("--dhcp-relay={ROUTER},{SERVER}"));
-    let relay = lab.start_server("relay", &mut relay, "DHCP relay from")?;
-    let advertiser = lab.advertise(&router, "eth1", ADVERTISED)?;
-    Ok(Surroundings { _programs: vec![relay, advertiser], _machines: vec![router] })
+    lab.start_server("relay", &mut relay, "DHCP relay from")
+}
+
+/// ISC's: `-a` adds the wire (RFC 3046), `-U` gives its near address and adds the client's network (RFC 3527). It drops replies
+/// whose information is not as it wrote it. 4.4.3 crashes if the near card is named by `-iu` as well.
+fn dhcrelay(workspace: &Workspace, lab: &Lab, router: &Namespace) -> Result<Process> {
+    let mut relay = router.command(unpacked::server(workspace, "isc-dhcp-relay", "dhcrelay")?);
+    relay.args(["-4", "-d", "--no-pid", "-a", "-U", NEAR_CARD, "-id", FAR_CARD, &SERVER.to_string()]);
+    lab.start_server("relay", &mut relay, "Socket/fallback")
 }
 
 fn second_bridge(lab: &Lab) -> Result<Surroundings> {

@@ -76,7 +76,7 @@ impl Scene {
         let lab = context.lab(self.clients.len())?;
         let clients: Vec<Client> =
             (0..).zip(self.clients).map(|(number, firmware)| self.client(number, *firmware)).collect();
-        let surroundings = self.network.build(&lab, &clients)?;
+        let surroundings = self.network.build(context.workspace, &lab, &clients)?;
         let store = MarkerStore::create(lab.scratch())?;
         let toplevel = store.add(&MarkerSystem {
             system: parts.system,
