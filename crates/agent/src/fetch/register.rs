@@ -2,7 +2,7 @@
 //!
 //! It runs in stage 2, before anything asks Nix, with the generation's own Nix: no Nix need be in the initrd, and nobody but Nix
 //! writes Nix's database. One `nix-store --load-db` registers the closures of all complete generations in one transaction. It is
-//! left out where the database says that it was done. `--load-db` has no place for signatures, so they stay in the manifests.
+//! left out where the database says that it was done. `--load-db` has no place for signatures: they follow by `nix store copy-sigs`.
 
 use std::{
     collections::BTreeMap,
@@ -13,7 +13,7 @@ use std::{
 };
 
 use boot_model::{
-    GenerationRef, Sha256Digest, StorePath,
+    GenerationRef, STORE_DIR, Sha256Digest, StorePath,
     generation::{Generation, InitPath},
 };
 use nix_format::narinfo::NarInfo;
@@ -46,7 +46,7 @@ pub(crate) fn register(machine: &Machine, options: &RegisterOptions) -> Result<(
         .map_err(|error| machine::failed("finding", &options.root, &error, "name the running system's root"))?;
     let store = Store::new(root);
     let generations = complete(&store)?;
-    let nix = Nix { program: &options.nix_store, store: &store };
+    let nix = Nix { program: &options.nix_store, store: &store, signatures: machine.run.join("signatures") };
     nix.bring_up_to_date(&generations)?;
     if let Some(running) = running(machine, &generations) {
         store.set_profile(running)?;
@@ -73,8 +73,11 @@ fn running<'a>(machine: &Machine, generations: &'a [(Generation, Manifest)]) -> 
 }
 
 struct Nix<'a> {
+    /// Its `nix-store`.
     program: &'a Path,
     store: &'a Store,
+    /// Where signatures lie while Nix reads them.
+    signatures: PathBuf,
 }
 
 impl Nix<'_> {
@@ -91,6 +94,7 @@ impl Nix<'_> {
         if !dropped.is_empty() {
             self.drop_rows();
         }
+        self.copy_signatures(generations);
         self.store.sync()?;
         let write = || -> io::Result<()> {
             let mut file = File::create(&mark)?;
@@ -121,14 +125,35 @@ impl Nix<'_> {
         }
     }
 
+    /// Nix takes signatures from binary caches, and reads only narinfos for it: they are put where it can read them. Without signatures
+    /// paths are as valid, and only who copies them from this client must trust it; so a failure is told and is no reason not to run.
+    fn copy_signatures(&self, generations: &[(Generation, Manifest)]) {
+        let substituter = format!("file://{}", self.signatures.display());
+        let arguments = ["--extra-experimental-features", "nix-command", "store", "copy-sigs", "--all", "--substituter"];
+        let written = write_narinfos(&self.signatures, generations).map_err(|error| error.to_string());
+        let copied = written.and_then(|()| {
+            let nix = self.program.with_file_name("nix");
+            self.run_program(&nix, &[&arguments[..], &[&substituter]].concat(), None).map_err(|trouble| trouble.cause)
+        });
+        if let Err(cause) = copied {
+            console::say(&format!("rookery: Nix does not know the signatures of its paths: {cause}"));
+        }
+        // It lies in memory, where it would only be in the way.
+        let _ = fs::remove_dir_all(&self.signatures);
+    }
+
     fn run(&self, arguments: &[&str], input: Option<&str>) -> Result<(), Trouble> {
+        self.run_program(self.program, arguments, input)
+    }
+
+    fn run_program(&self, program: &Path, arguments: &[&str], input: Option<&str>) -> Result<(), Trouble> {
         let broken = |error: io::Error| Trouble {
             kind: TroubleKind::Program,
-            cause: format!("{}: {error}", self.program.display()),
+            cause: format!("{}: {error}", program.display()),
         };
         let root = self.store.root();
         let remote = if root == Path::new("/") { "local".to_owned() } else { format!("local?root={}", root.display()) };
-        let mut command = Command::new(self.program);
+        let mut command = Command::new(program);
         command.args(arguments).env("NIX_REMOTE", remote);
         command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
         let mut child = command.spawn().map_err(broken)?;
@@ -154,6 +179,17 @@ impl Nix<'_> {
         );
         Failure::new(Exit::Failure, sentence)
     }
+}
+
+/// A binary cache with narinfos and no packs.
+fn write_narinfos(cache: &Path, generations: &[(Generation, Manifest)]) -> io::Result<()> {
+    fs::create_dir_all(cache)?;
+    fs::write(cache.join("nix-cache-info"), format!("StoreDir: {STORE_DIR}\n"))?;
+    let mut infos = generations.iter().flat_map(|(_, manifest)| manifest.closure.paths());
+    infos.try_for_each(|info| {
+        let name = format!("{}.narinfo", info.store_path.hash());
+        fs::write(cache.join(name), info.to_string())
+    })
 }
 
 /// What `nix-store --load-db` reads (store-api.cc, `makeValidityRegistration`): each path once, the same text for the same paths.

@@ -2,12 +2,15 @@
 
 use std::{
     fs,
-    path::PathBuf,
+    os::unix::fs::symlink,
+    path::{Path, PathBuf},
     process::{Command, Output},
 };
 
+use nix_format::signature::SecretKey;
+
 use crate::{
-    room::{Published, Room, nix},
+    room::{Published, Room, nix, site_key},
     support::{agent, have, peer, said, skip, text},
 };
 
@@ -105,10 +108,14 @@ fn a_kernel_that_was_started_offline_asks_nobody() {
 }
 
 fn register(room: &Room) -> Output {
+    register_with(room, Path::new("nix-store"))
+}
+
+fn register_with(room: &Room, nix_store: &Path) -> Output {
     let [root, run] = ["root", "run"].map(|name| room.path(name));
     let conf = room.path("none");
     Command::new(env!("CARGO_BIN_EXE_rookery-agent"))
-        .args(["register", "--nix-store", "nix-store", "--root", text(&root), "--run-dir", text(&run)])
+        .args(["register", "--nix-store", text(nix_store), "--root", text(&root), "--run-dir", text(&run)])
         .env("NIX_CONF_DIR", conf)
         .env("NIX_CONFIG", "build-users-group =\nsubstituters =")
         .env("HOME", room.path("home"))
@@ -124,6 +131,49 @@ fn registered(room: &Room, published: &Published) {
     peer(nix(&root, "nix-store").args(["--verify", "--check-contents"]));
     let found = peer(nix(&root, "nix-store").args(["-qR", published.toplevel.as_str()]));
     assert_eq!(found.lines().count(), published.infos.len());
+}
+
+/// Every path has a signature in Nix's database that this key has made.
+fn signed(room: &Room, key: &str) -> bool {
+    let mut verify = nix(&room.path("root"), "nix");
+    verify.args(["--extra-experimental-features", "nix-command", "store", "verify", "--all", "--no-contents"]);
+    verify.args(["--option", "trusted-public-keys", key.trim()]).output().unwrap().status.success()
+}
+
+#[test]
+fn nix_knows_the_sites_signatures() {
+    if !have(&["nix-store", "nix"]) {
+        return;
+    }
+    let room = Room::own();
+    let stranger = SecretKey::from_seed("stranger-1".parse().unwrap(), &[2; 32]).public_key().to_string();
+    for number in [1, 2] {
+        let published = room.publish(number);
+        room.fetched(&published);
+        registered(&room, &published);
+        assert!(signed(&room, &site_key().public_key().to_string()));
+        assert!(!signed(&room, &stranger));
+        assert!(!room.path("run/signatures").exists());
+    }
+}
+
+/// A Nix without `nix`, or with another one.
+#[test]
+fn signatures_that_cannot_be_kept_are_no_reason_not_to_run() {
+    if !have(&["nix-store"]) {
+        return;
+    }
+    let room = Room::own();
+    let published = room.publish(1);
+    room.fetched(&published);
+    let place = peer(Command::new("sh").args(["-c", "command -v nix-store"]));
+    let alone = room.path("bin");
+    fs::create_dir(&alone).unwrap();
+    symlink(place.trim(), alone.join("nix-store")).unwrap();
+    let output = register_with(&room, &alone.join("nix-store"));
+    assert_eq!(output.status.code(), Some(0), "{}", said(&output));
+    assert!(said(&output).contains("does not know the signatures"), "{}", said(&output));
+    registered(&room, &published);
 }
 
 #[test]
