@@ -89,7 +89,8 @@ impl<'a> NixLog<'a> {
     /// Shows and reports what there is to show, if it is time.
     pub(super) fn tick(&mut self) {
         let (progress, paths) = (self.progress(), self.closure_paths);
-        self.display.tick(progress, || format!("rookery: asking the server about {paths} paths"));
+        let asking = || format!("rookery: asking the server about {paths} paths");
+        self.display.tick(progress, || (progress.total_bytes == 0).then(asking));
     }
 
     /// Ends the line on the console.

@@ -32,14 +32,11 @@ impl<'a> Display<'a> {
         Self { reporter, status: StatusLine::new(), rate: Rate(VecDeque::new()), reported: None }
     }
 
-    /// Shows and reports what there is to show, if it is time. Before the total is known it shows `waiting`.
-    pub(super) fn tick(&mut self, progress: Progress, waiting: impl FnOnce() -> String) {
+    /// Shows and reports what there is to show, if it is time: `instead` of the progress, where there is something.
+    pub(super) fn tick(&mut self, progress: Progress, instead: impl FnOnce() -> Option<String>) {
         self.rate.add(Instant::now(), progress.bytes);
         let rate = &self.rate;
-        self.status.show(|| match progress.total_bytes {
-            0 => waiting(),
-            _ => describe(progress, rate.per_second()),
-        });
+        self.status.show(|| instead().unwrap_or_else(|| describe(progress, rate.per_second())));
         let percent = progress.bytes.saturating_mul(100) / progress.total_bytes.max(1);
         let due = match self.reported {
             None => progress.total_bytes > 0,
@@ -70,6 +67,12 @@ impl Rate {
         let seconds = to.duration_since(*from).as_secs_f64();
         if seconds < 0.1 { 0 } else { (more.saturating_sub(*less) as f64 / seconds) as u64 }
     }
+}
+
+/// What is shown while the server serves other clients first.
+pub(super) fn queued(progress: Progress) -> String {
+    let (bytes, total) = (console::bytes(progress.bytes), console::bytes(progress.total_bytes));
+    format!("rookery: waiting for its turn, others are served first; {bytes} of {total}")
 }
 
 fn describe(progress: Progress, per_second: u64) -> String {

@@ -7,10 +7,11 @@
 use std::{
     io::{self, Read as _},
     ops::Range,
-    sync::atomic::{AtomicBool, AtomicU64, Ordering},
+    sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     time::{Duration, Instant},
 };
 
+use boot_model::turn;
 use ureq::{Agent, BodyReader, http::Response};
 
 use super::FetchOptions;
@@ -45,6 +46,8 @@ pub(super) struct Server {
     arrived: AtomicU64,
     /// The same clock, 1 more than when the console was last told why nothing comes; 0 if it never was.
     told: AtomicU64,
+    /// Streams that the server has told to wait for this client's turn.
+    queued: AtomicUsize,
     stopped: AtomicBool,
 }
 
@@ -58,7 +61,16 @@ pub(super) struct Stream<'a> {
     /// Where the part that is wanted ends.
     end: u64,
     body: Option<BodyReader<'static>>,
+    /// While it is not our turn.
+    queued: Option<Queued<'a>>,
     backoff: Backoff,
+}
+
+/// A stream that waits for this client's turn, counted as one for as long as it does.
+struct Queued<'a> {
+    server: &'a Server,
+    /// Bytes since the last pause.
+    unbroken: usize,
 }
 
 /// An open connection on which nothing moves for so long is opened again.
@@ -71,11 +83,21 @@ const LOOK: Duration = Duration::from_millis(100);
 /// How often a person at the console is told that it does not go forward, and why.
 const TELL: Duration = Duration::from_secs(10);
 
+/// So long without a byte is the pause before a morsel, not the network's jitter.
+const LULL: Duration = Duration::from_secs(1);
+
 /// How one attempt to open the file ended.
 enum Opened {
-    Body(BodyReader<'static>),
+    Body(BodyReader<'static>, Turn),
     Busy(Option<Duration>),
     Unreachable(String),
+}
+
+/// When the bytes of an answer come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Turn {
+    Now,
+    Later,
 }
 
 impl Server {
@@ -96,7 +118,8 @@ impl Server {
             .into();
         let [heard, arrived, told] = [0; 3].map(AtomicU64::new);
         let base = format!("http://{server}/");
-        Self { agent, base, patience, begun: Instant::now(), heard, arrived, told, stopped: AtomicBool::new(false) }
+        let (queued, stopped) = (AtomicUsize::new(0), AtomicBool::new(false));
+        Self { agent, base, patience, begun: Instant::now(), heard, arrived, told, queued, stopped }
     }
 
     /// Begins a file of `length` bytes; nothing is asked before it is read.
@@ -109,7 +132,7 @@ impl Server {
         let url = format!("{}{path}", self.base);
         let end = part.end.min(length);
         let offset = part.start.min(end);
-        Stream { server: self, url, length, offset, end, body: None, backoff: Backoff::default() }
+        Stream { server: self, url, length, offset, end, body: None, queued: None, backoff: Backoff::default() }
     }
 
     /// How long a file is that the server may have; `None` if it has not, or does not say so at once.
@@ -129,6 +152,11 @@ impl Server {
     /// Was it ended?
     pub(super) fn is_stopped(&self) -> bool {
         self.stopped.load(Ordering::Relaxed)
+    }
+
+    /// Does a stream wait for this client's turn?
+    pub(super) fn is_queued(&self) -> bool {
+        self.queued.load(Ordering::Relaxed) > 0
     }
 
     fn note(&self, clock: &AtomicU64) {
@@ -193,6 +221,7 @@ impl<'a> Stream<'a> {
                 self.open()?;
                 continue;
             };
+            let asked = Instant::now();
             let cause = match body.read(&mut buffer[..left]) {
                 Ok(0) => format!("the connection ended after {} of {} bytes", self.offset, self.length),
                 Ok(read) => {
@@ -200,11 +229,14 @@ impl<'a> Stream<'a> {
                     self.server.note(&self.server.heard);
                     self.server.note(&self.server.arrived);
                     self.backoff.reset();
+                    if self.queued.as_mut().is_some_and(|queued| queued.is_over(read, asked.elapsed())) {
+                        self.queued = None;
+                    }
                     return Ok(read);
                 }
                 Err(error) => error.to_string(),
             };
-            self.body = None;
+            (self.body, self.queued) = (None, None);
             self.wait(cause, None)?;
         }
     }
@@ -225,6 +257,7 @@ impl<'a> Stream<'a> {
 
     /// Takes the end of the answer, so that the connection serves the next request.
     fn end(&mut self) {
+        self.queued = None;
         if let Some(mut body) = self.body.take() {
             let _ = body.read(&mut [0]);
         }
@@ -232,14 +265,16 @@ impl<'a> Stream<'a> {
 
     fn open(&mut self) -> Result<(), StreamError> {
         match self.request()? {
-            Opened::Body(body) => {
+            Opened::Body(body, turn) => {
                 self.body = Some(body);
+                self.queued = (turn == Turn::Later).then(|| Queued::at(self.server));
                 self.server.note(&self.server.heard);
                 Ok(())
             }
             Opened::Busy(after) => {
                 self.server.note(&self.server.heard);
-                self.wait("the server is busy".to_owned(), after)
+                let _queued = Queued::at(self.server);
+                self.wait("the server serves others first".to_owned(), after)
             }
             Opened::Unreachable(cause) => self.wait(cause, None),
         }
@@ -273,10 +308,11 @@ impl<'a> Stream<'a> {
             let url = self.url.clone();
             return Err(StreamError::Length { url, expected: to - from, found: length });
         }
+        let turn = if response.headers().contains_key(turn::HEADER) { Turn::Later } else { Turn::Now };
         let mut body = response.into_body().into_reader();
         // A server that does not know ranges sends all of it again.
         match io::copy(&mut body.by_ref().take(self.offset - from), &mut io::sink()) {
-            Ok(skipped) if skipped == self.offset - from => Ok(Opened::Body(body)),
+            Ok(skipped) if skipped == self.offset - from => Ok(Opened::Body(body, turn)),
             Ok(_) => Ok(Opened::Unreachable("the connection ended early".to_owned())),
             Err(error) => Ok(Opened::Unreachable(error.to_string())),
         }
@@ -293,6 +329,25 @@ impl<'a> Stream<'a> {
         let delay = delay.min(left);
         self.server.tell(&self.url, &cause, delay);
         self.server.sleep(delay)
+    }
+}
+
+impl<'a> Queued<'a> {
+    fn at(server: &'a Server) -> Self {
+        server.queued.fetch_add(1, Ordering::Relaxed);
+        Self { server, unbroken: 0 }
+    }
+
+    /// Whether its turn has come, now that so many bytes were read after waiting so long: more than a morsel without a pause.
+    fn is_over(&mut self, read: usize, waited: Duration) -> bool {
+        self.unbroken = if waited < LULL { self.unbroken + read } else { read };
+        self.unbroken > turn::MORSEL
+    }
+}
+
+impl Drop for Queued<'_> {
+    fn drop(&mut self) {
+        self.server.queued.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

@@ -7,13 +7,13 @@ use std::{
     net::{SocketAddr, TcpListener, TcpStream},
     path::PathBuf,
     sync::{
-        Arc, Mutex,
+        Arc, Condvar, Mutex,
         atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
 };
 
-use boot_model::report::Report;
+use boot_model::{report::Report, turn};
 
 #[derive(Clone)]
 pub(crate) struct Server {
@@ -33,6 +33,10 @@ struct State {
     cutting: AtomicUsize,
     /// So many requests for files are still to be answered with 503.
     busy: AtomicUsize,
+    /// So many answers of that length are still to wait for their turn.
+    queueing: AtomicUsize,
+    /// True from when it has come.
+    turn: (Mutex<bool>, Condvar),
     /// Milliseconds that the answer to a report takes.
     thinking: AtomicU64,
     /// What is asked for below this path gets no answer.
@@ -50,6 +54,8 @@ impl Server {
             closing: AtomicUsize::new(0),
             cutting: AtomicUsize::new(0),
             busy: AtomicUsize::new(0),
+            queueing: AtomicUsize::new(0),
+            turn: Default::default(),
             thinking: AtomicU64::new(0),
             dead: Mutex::default(),
         });
@@ -73,6 +79,16 @@ impl Server {
 
     pub(crate) fn refuse_for_now(&self, count: usize) {
         self.state.busy.store(count, Ordering::SeqCst);
+    }
+
+    /// Lets answers wait after their first morsel, until [`Server::serve_the_queue`].
+    pub(crate) fn queue_answers(&self, count: usize) {
+        self.state.queueing.store(count, Ordering::SeqCst);
+    }
+
+    pub(crate) fn serve_the_queue(&self) {
+        *self.state.turn.0.lock().unwrap() = true;
+        self.state.turn.1.notify_all();
     }
 
     /// From now on whoever asks for something below this path is hung up on.
@@ -141,7 +157,16 @@ impl State {
                 self.resumed.lock().unwrap().push(from);
                 head += &format!("Content-Range: bytes {from}-{}/{whole}\r\n", from as usize + content.len() - 1);
             }
-            let mut bytes = format!("{head}\r\n").into_bytes();
+            let queued = method != "HEAD" && content.len() > 10_000 && one_of(&self.queueing);
+            if queued {
+                head += &format!("{}: {}\r\n", turn::HEADER, turn::LATER);
+                let morsel: Vec<u8> = content.drain(..turn::MORSEL).collect();
+                if (&*stream).write_all(&[format!("{head}\r\n").as_bytes(), &morsel].concat()).is_err() {
+                    return;
+                }
+                drop(self.turn.1.wait_while(self.turn.0.lock().unwrap(), |came| !*came));
+            }
+            let mut bytes = if queued { Vec::new() } else { format!("{head}\r\n").into_bytes() };
             let cut = content.len() > 10_000 && one_of(&self.cutting);
             if method != "HEAD" {
                 bytes.extend(if cut { &content[..content.len() / 2] } else { &content[..] });

@@ -1,6 +1,11 @@
 //! What only our own transfer does: going on in mid-path, refusing hostile archives, coming back after being killed.
 
-use std::{collections::BTreeMap, fs};
+use std::{
+    collections::BTreeMap,
+    fs,
+    io::{BufRead as _, BufReader},
+    process::{Command, Stdio},
+};
 
 use crate::{
     room::{Room, site_key, store_path},
@@ -23,6 +28,22 @@ fn a_busy_server_is_asked_again_later() {
     let published = room.publish(3);
     room.server.refuse_for_now(5);
     room.fetched(&published);
+}
+
+/// The person at the console reads why nothing comes.
+#[test]
+fn a_client_that_waits_for_its_turn_says_so() {
+    let room = Room::own();
+    let published = room.publish(3);
+    room.server.queue_answers(1);
+    let mut agent = Command::new(env!("CARGO_BIN_EXE_rookery-agent"));
+    let mut agent = agent.args(room.arguments()).stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(agent.stdout.take().unwrap()).lines().map(Result::unwrap);
+    assert!(lines.any(|line| line.contains("waiting for its turn")));
+    room.server.serve_the_queue();
+    let after: Vec<String> = lines.collect();
+    assert!(agent.wait().unwrap().success(), "{after:?}");
+    room.complete(&published);
 }
 
 /// Strings as a NAR has them.

@@ -48,7 +48,7 @@ use self::{
 };
 use super::{
     Brought,
-    progress::Display,
+    progress::{self, Display},
     store::Store,
     stream::{Server, StreamError},
 };
@@ -151,7 +151,10 @@ impl Transfer<'_> {
             counters: &counters,
         };
         let mut display = Display::new(self.reporter);
-        let outcome = work(&shop, committer, || display.tick(counters.progress(total), String::new));
+        let outcome = work(&shop, committer, || {
+            let progress = counters.progress(total);
+            display.tick(progress, || server.is_queued().then(|| progress::queued(progress)));
+        });
         display.finish();
         outcome
     }
