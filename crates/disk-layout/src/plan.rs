@@ -147,7 +147,8 @@ fn mismatches(spec: &LayoutSpec, facts: &DiskFacts, tables: &Tables) -> Vec<Mism
 fn partition_mismatch(p: &crate::PartitionSpec, facts: &DiskFacts, entries: &[Entry]) -> Option<Mismatch> {
     let mut same = entries.iter().filter(|entry| is_entry_of(p, entry));
     let (Some(entry), None) = (same.next(), same.next()) else { return Some(Mismatch::Missing(p.label.clone())) };
-    let (at, len) = extent(entry, facts)?;
+    // One that reaches past the disk's end is none.
+    let Some((at, len)) = extent(entry, facts) else { return Some(Mismatch::Missing(p.label.clone())) };
     let max = p.size.max_mib.unwrap_or(u64::MAX / MIB) * MIB;
     if at % MIB != 0 || !(p.size.min_mib * MIB..=max).contains(&len) {
         let max = p.size.max_mib.map_or_else(String::new, |max| format!(" to {max}"));
@@ -186,7 +187,7 @@ fn keep(spec: &LayoutSpec, facts: &DiskFacts, tables: &Tables, layout: &mut Layo
     let keepers = spec.partitions.iter().filter(|p| p.persist == Persist::Keep);
     for p in keepers {
         let Some(entry) = entries.iter().find(|entry| entry.name == p.label && holds_data(entry)) else { continue };
-        let Some((at, len)) = extent(entry, facts) else { continue };
+        let Some((at, len)) = extent(entry, facts) else { return Err(p.label.clone()) };
         let found = Window::new(&facts.contents, at, len).head();
         // Nothing known, as a file system without its superblock is, is not nothing.
         if found.is_empty() && is_zero(facts, at, len.min(PARTITION_HEAD)) {

@@ -76,6 +76,22 @@ fn refusal(disk: &Disk, spec: &LayoutSpec) -> String {
     }
 }
 
+/// The entry of a disk that was larger: what it names can't be used, and nobody knows what is left of it.
+#[test]
+fn a_partition_beyond_the_end_is_no_match() {
+    let beyond = |label: &'static str| {
+        edited(ours(), Copies::Both, |entries| {
+            let entry = entries.iter_mut().find(|entry| entry.name == label).expect("its entry");
+            entry.last_lba = SIZE;
+        })
+    };
+    let store = beyond("nb-nix").plan(&roomy(1, CREATE), None);
+    let Verdict::Recreate { why, .. } = &store else { panic!("{store}") };
+    assert_eq!(why.as_slice(), [Mismatch::Missing("nb-nix".to_owned())]);
+    let kept = beyond("nb-persist").plan(&roomy(1, CREATE), None);
+    assert_eq!(kept, Verdict::Refuse(vec![Reason::WouldLose("nb-persist".to_owned())]));
+}
+
 #[test]
 fn a_partition_that_is_not_provably_ours_stops_everything() {
     let hybrid = {
