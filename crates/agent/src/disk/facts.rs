@@ -137,6 +137,8 @@ fn product_serial(directory: &Path) -> Option<String> {
 /// From the path in sysfs, the most specific word first: a USB case holds a SCSI disk.
 fn transport(path: &str, name: &str) -> Transport {
     let by_path = [
+        // A drive with several controllers, under the kernel's own multipath, hangs on none of them.
+        ("virtual/nvme-subsystem/", Transport::Nvme),
         ("virtual", Transport::Virtual),
         ("/usb", Transport::Usb),
         ("/nvme", Transport::Nvme),
@@ -161,6 +163,8 @@ fn real_disks() -> Vec<String> {
         .flatten()
         .filter(|entry| !entry.path().join("partition").exists())
         .filter(|entry| fs::read_to_string(entry.path().join("size")).is_ok_and(|size| size.trim() != "0"))
+        // One path of several to a drive has no node in /dev.
+        .filter(|entry| fs::read_to_string(entry.path().join("hidden")).map_or(true, |hidden| hidden.trim() != "1"))
         .filter_map(|entry| {
             let name = entry.file_name().into_string().ok()?;
             let path = fs::canonicalize(entry.path()).ok()?;
@@ -182,6 +186,7 @@ mod tests {
             ("pci0000:00/0000:00:1f.2/ata1/host0/target0:0:0/0:0:0:0", "sda", Transport::Sata),
             ("pci0000:00/0000:00:14.0/usb2/2-1/2-1:1.0/host6/target6:0:0/6:0:0:0", "sdb", Transport::Usb),
             ("pci0000:00/0000:00:1d.0/0000:03:00.0/nvme/nvme0", "nvme0n1", Transport::Nvme),
+            ("virtual/nvme-subsystem/nvme-subsys0/nvme0n1", "nvme0n1", Transport::Nvme),
             ("platform/soc/mmc_host/mmc0/mmc0:0001", "mmcblk0", Transport::Mmc),
             ("pci0000:00/0000:00:1f.2/ata2/host1/target1:0:0/1:0:0:0", "sr0", Transport::Virtual),
             ("virtual", "loop0", Transport::Virtual),
