@@ -137,7 +137,13 @@ pub fn run(command: &mut Command) -> Result<String> {
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
-fn read_into(log: Log, name: String, mut from: impl Read + Send + 'static, is_console: bool) -> JoinHandle<()> {
+/// Puts all that comes from somewhere into the log, line by line; of a console, what has begun of the next line too.
+pub(crate) fn read_into(
+    log: Log,
+    name: String,
+    mut from: impl Read + Send + 'static,
+    is_console: bool,
+) -> JoinHandle<()> {
     thread::spawn(move || {
         let mut console = Console::default();
         let mut buffer = [0; 16 * 1024];

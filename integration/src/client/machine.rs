@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::flash::Flash;
+use super::line::{SerialLine, Socket};
 use super::monitor::Monitor;
 use super::{Client, DISK_SERIAL, Firmware};
 use crate::lab::Lab;
@@ -17,6 +18,7 @@ use crate::{Error, Result};
 pub struct Machine {
     name: String,
     process: Process,
+    line: Option<SerialLine>,
     relay: Option<Relay>,
     monitor: PathBuf,
     started: Place,
@@ -56,9 +58,15 @@ impl Machine {
         if let Some(flash) = Flash::of(client, lab.scratch())? {
             qemu.args(flash.arguments());
         }
+        let socket = client.line.then(|| Socket::bind(lab.scratch().join(format!("{}.line", client.name))));
+        let socket = socket.transpose()?;
+        if let Some(socket) = &socket {
+            qemu.args(socket.arguments());
+        }
         lab.log().note("lab", format!("{} is switched on", client.name));
         let process = Process::start(lab.log(), &client.name, &mut qemu)?;
-        Ok(Self { name: client.name.clone(), process, relay, monitor, started, log: lab.log().clone() })
+        let line = socket.map(|socket| socket.plug(lab, &client.line_name())).transpose()?;
+        Ok(Self { name: client.name.clone(), process, line, relay, monitor, started, log: lab.log().clone() })
     }
 
     /// The place in the log at which it was switched on.
@@ -96,6 +104,11 @@ impl Machine {
     /// Types on the serial console.
     pub fn type_text(&mut self, text: &str) -> Result<()> {
         self.process.type_text(text)
+    }
+
+    /// Types on the third serial line, if it has one.
+    pub fn type_on_line(&mut self, text: &str) -> Result<()> {
+        self.line.as_mut().map_or(Ok(()), |line| line.type_text(text))
     }
 
     /// Presses keys on the keyboard, by QEMU's names: `down`, `ret`, `ctrl-alt-delete`.
@@ -198,8 +211,10 @@ fn arguments(client: &Client, relay: Option<&Relay>, monitor: &Path) -> Vec<Stri
         Firmware::SecureBoot => {
             &["-global", "driver=cfi.pflash01,property=secure,value=on", "-global", "ICH9-LPC.disable_s3=1"]
         }
+        // Who leaves PXE to the next boot option would wait a minute for each of PXE and HTTP over IPv6.
+        Firmware::Uefi => &["-fw_cfg", "name=opt/org.tianocore/IPv6PXESupport,string=n"],
         Firmware::UefiArm64 => &["-cpu", "cortex-a57"],
-        Firmware::Ipxe | Firmware::PlainPxe | Firmware::Uefi => &[],
+        Firmware::Ipxe | Firmware::PlainPxe => &[],
     };
     arguments.extend(special.iter().map(|&word| word.to_owned()));
     if let Some(socket) = &client.disk {

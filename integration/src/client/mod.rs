@@ -2,6 +2,7 @@
 
 mod agent;
 mod flash;
+mod line;
 mod machine;
 mod monitor;
 
@@ -31,6 +32,8 @@ pub struct Client {
     pub disk: Option<PathBuf>,
     /// Has a screen, and then the firmware and the menu are there and not on the serial console.
     pub screen: bool,
+    /// Has a third serial line, `ttyS2`, which its firmware leaves alone: see [`Machine::type_on_line`].
+    pub line: bool,
 }
 
 /// What a client's disk says of itself: a consent to erase is for one disk.
@@ -78,6 +81,7 @@ impl Client {
             memory: 1024,
             disk: None,
             screen: false,
+            line: false,
         }
     }
 
@@ -99,6 +103,11 @@ impl Client {
     /// Whether it is a PC with BIOS.
     fn is_bios(&self) -> bool {
         matches!(self.firmware, Firmware::Ipxe | Firmware::PlainPxe)
+    }
+
+    /// The name in the log of what comes out of its third serial line.
+    pub fn line_name(&self) -> String {
+        format!("{}-ttyS2", self.name)
     }
 
     /// The place in the lab that its cable ends in.

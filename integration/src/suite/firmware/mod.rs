@@ -1,6 +1,8 @@
 //! Every firmware that a room may have, from power-on to the initrd of what was published, by way of every loader and through
-//! every network.
+//! every network; and the menus of every loader, with what they offer besides.
 
+mod disk;
+mod menus;
 mod network;
 mod scene;
 mod unsigned;
@@ -15,7 +17,7 @@ use network::Network;
 use scene::{Scene, Stage};
 
 pub(super) fn tests() -> Vec<Test> {
-    vec![
+    let mut tests = vec![
         boots("bios-lpxelinux-e1000", Scene::of(&[Firmware::PlainPxe]).card(Card::E1000)),
         boots("bios-lpxelinux-rtl8139", Scene::of(&[Firmware::PlainPxe]).card(Card::Rtl8139)),
         boots("bios-ipxe-rom", Scene::of(&[Firmware::Ipxe])),
@@ -35,7 +37,9 @@ pub(super) fn tests() -> Vec<Test> {
         ),
         boots("two-bridges", Scene::of(&[Firmware::PlainPxe, Firmware::Uefi]).network(Network::TwoBridges)),
         boots("four-at-once", Scene::of(&[Firmware::PlainPxe; 4])),
-    ]
+    ];
+    tests.extend(menus::tests());
+    tests
 }
 
 /// From power-on to the marker; busy machines take several times as long as idle ones, and lpxelinux over an rtl8139 four minutes.
