@@ -64,10 +64,14 @@ pub fn run(arguments: impl Iterator<Item = OsString>) -> ExitCode {
             return ExitCode::from(Exit::Usage as u8);
         }
     };
+    let stops_boot = machine.is_booting() && matches!(verb, Verb::DiskApply(_) | Verb::Fetch(_));
     match perform(&machine, verb) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             console::error(&failure.sentence);
+            if stops_boot {
+                console::on_the_others(&format!("rookery: {}", failure.sentence));
+            }
             ExitCode::from(failure.exit as u8)
         }
     }

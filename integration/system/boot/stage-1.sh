@@ -1,12 +1,14 @@
 #!/bin/busybox sh
 # Stage 1 of the lab's client: process 1 in the initrd, from the kernel's hand-over to the generation's own init.
 #
-# The order is that of NixOS' scripted stage 1 (the older of its two; nixosModules.client has the one on systemd): mount the kernel's
+# The order is that of NixOS' scripted stage 1 (the older of its two): mount the kernel's
 # file systems, read the command line, load modules, network (NixOS puts it first of preLVMCommands), disk (preLVMCommands, after the
 # network), mount below /mnt-root, fetch (first of postMountCommands), check that init is there, move the mounts, switch_root.
 #
-# Nothing here waits for ever, and nobody may be sitting in front of the machine: whatever goes wrong is said in one sentence on every
-# console and to the server, then the machine waits a while (so that the sentence can be read) and does what rookery.onfail= says.
+# Nobody may be sitting in front of the machine: whatever goes wrong is said in one sentence on every console and to the server, then the
+# machine waits a while (so that the sentence can be read) and does what rookery.onfail= says. Only one thing waits for ever: a disk that
+# may not be written, where the layout's on-refuse is `halt`, as it is unless given: the next boot would end here too, and somebody has to
+# come and may have to copy a serial number.
 #
 # Read from the kernel command line:
 #   init=PATH                           what to hand over to, /nix/store/...-nixos-system-.../init
@@ -19,8 +21,12 @@
 export PATH=/sbin:/bin HOME=/root
 root=/mnt-root
 
-say() { # on every console that the kernel writes to: the screen and the serial line
-  for console in $(cat /sys/class/tty/console/active 2> /dev/null || echo console); do
+consoles() { # every one that the kernel writes to: the screen and the serial line
+  cat /sys/class/tty/console/active 2> /dev/null || echo console
+}
+
+say() {
+  for console in $(consoles); do
     echo "stage 1: $* [$(uptime_seconds) s]" > /dev/$console
   done
 }
@@ -160,8 +166,28 @@ wait_for_disk() {
 
 prepare_disk() {
   wait_for_disk
-  rookery-agent disk apply --spec /etc/rookery/layout.json ||
-    fail "the disk has not the layout that this site requires, and was left as it is (the reason stands above)"
+  rookery-agent disk apply --spec /etc/rookery/layout.json
+  status=$?
+  case $status in
+  0) return ;;
+  77) sentence="the disk has not the layout that this site requires, and was left as it is (the reason stands above)" ;;
+  *) sentence="the disk could not be given the layout that this site requires (the reason stands above)" ;;
+  esac
+  if [ $status = 77 ] && [ $onfail != shell ] && [ "$(cat /run/rookery/on-refuse 2> /dev/null)" = halt ]; then
+    say "$sentence"
+    wait_for_a_person
+    onfail_wait=0
+  fi
+  fail "$sentence"
+}
+
+# Line by line, as the kernel's terminals give what is typed. A console that can't be read from is none that somebody types on.
+wait_for_a_person() {
+  say "this machine stays as it is; Enter, on any console, lets it $onfail"
+  for console in $(consoles); do
+    { read -r _ < /dev/$console && : > /run/rookery/enter; } 2> /dev/null &
+  done
+  until [ -e /run/rookery/enter ]; do sleep 1; done
 }
 
 mount_filesystems() {

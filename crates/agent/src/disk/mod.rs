@@ -12,7 +12,7 @@ use std::{
 };
 
 use boot_model::{EraseConsent, report::Step as BootStep};
-use disk_layout::{DiskFacts, Layout, LayoutSpec, Reason, Verdict};
+use disk_layout::{DiskFacts, Layout, LayoutSpec, OnRefuse, Reason, Verdict};
 
 use crate::{Exit, Failure, console, machine, machine::Machine, report::Reporter};
 
@@ -66,7 +66,11 @@ pub(crate) fn apply(machine: &Machine, options: &DiskOptions) -> Result<(), Fail
     let outcome = read_spec(options).and_then(|spec| {
         let decision = decide(machine, &spec, options)?;
         console::say(&screen::decision(&decision));
-        carry_out(&spec, decision)
+        let outcome = carry_out(machine, &spec, decision);
+        if matches!(&outcome, Err(failure) if failure.exit == Exit::Refused) {
+            tell_stage_1(machine, spec.on_refuse);
+        }
+        outcome
     });
     match &outcome {
         Ok(done) => reporter.ok(done),
@@ -75,9 +79,22 @@ pub(crate) fn apply(machine: &Machine, options: &DiskOptions) -> Result<(), Fail
     outcome.map(|done| console::say(&format!("rookery: {done}")))
 }
 
-fn carry_out(spec: &LayoutSpec, decision: Decision) -> Result<String, Failure> {
+/// Stage 1 does not read the layout spec. Where this can't be written it does what it does after any other failure.
+fn tell_stage_1(machine: &Machine, on_refuse: OnRefuse) {
+    let word = match on_refuse {
+        OnRefuse::Halt => "halt",
+        OnRefuse::Reboot => "reboot",
+    };
+    let _ = fs::create_dir_all(&machine.run).and_then(|()| fs::write(machine.run.join("on-refuse"), word));
+}
+
+fn carry_out(machine: &Machine, spec: &LayoutSpec, decision: Decision) -> Result<String, Failure> {
     if let Verdict::Refuse(reasons) = &decision.verdict {
-        console::say(&screen::refusal(spec, &decision, reasons));
+        let shown = screen::refusal(spec, &decision, reasons);
+        console::say(&shown);
+        if machine.is_booting() {
+            console::on_the_others(&shown);
+        }
         return Err(refusal(spec, decision.device(), reasons));
     }
     let Some(disk) = &decision.disk else {

@@ -15,7 +15,7 @@ use crate::support::{agent, have, peer, said, skip, text};
 const SPEC: &str = r#"{
     "version": 1, "site": "school", "role": "lab",
     "partitions": [
-        {"label": "nb-nix", "type": "0fc63daf-8483-4772-8e79-3d69d8477de4", "size": {"min-mib": 64}, "fs": "ext4", "fs-label": "nb-nix"},
+        {"label": "nb-nix", "type": "0fc63daf-8483-4772-8e79-3d69d8477de4", "size": {"min-mib": 64}, "fs": "ext4", "fs-label": "nb-nix", "mount": "/nix"},
         {"label": "nb-swap", "type": "0657fd6d-a4ab-43c4-84e5-0933c84b4f4f", "size": {"min-mib": 16, "max-mib": 16}, "fs": "swap"}
     ]}"#;
 
@@ -117,6 +117,7 @@ fn somebody_elses_disk_is_not_touched() {
     assert_eq!(output.status.code(), Some(77), "{}", said(&output));
     assert!(said(&output).contains("THIS MACHINE'S DISK WAS NOT TOUCHED"), "{}", said(&output));
     assert!(said(&output).contains("an ext4 file system labelled \"photos\""), "{}", said(&output));
+    assert_eq!(fs::read_to_string(disk.dir.path().join("run/on-refuse")).unwrap(), "halt", "what stage 1 does now");
     assert!(before == disk.bytes());
 }
 
