@@ -129,7 +129,8 @@ impl Nix<'_> {
     /// paths are as valid, and only who copies them from this client must trust it; so a failure is told and is no reason not to run.
     fn copy_signatures(&self, generations: &[(Generation, Manifest)]) {
         let substituter = format!("file://{}", self.signatures.display());
-        let arguments = ["--extra-experimental-features", "nix-command", "store", "copy-sigs", "--all", "--substituter"];
+        let arguments =
+            ["--extra-experimental-features", "nix-command", "store", "copy-sigs", "--all", "--substituter"];
         let written = write_narinfos(&self.signatures, generations).map_err(|error| error.to_string());
         let copied = written.and_then(|()| {
             let nix = self.program.with_file_name("nix");
@@ -147,10 +148,8 @@ impl Nix<'_> {
     }
 
     fn run_program(&self, program: &Path, arguments: &[&str], input: Option<&str>) -> Result<(), Trouble> {
-        let broken = |error: io::Error| Trouble {
-            kind: TroubleKind::Program,
-            cause: format!("{}: {error}", program.display()),
-        };
+        let broken =
+            |error: io::Error| Trouble { kind: TroubleKind::Program, cause: format!("{}: {error}", program.display()) };
         let root = self.store.root();
         let remote = if root == Path::new("/") { "local".to_owned() } else { format!("local?root={}", root.display()) };
         let mut command = Command::new(program);

@@ -1,15 +1,13 @@
 //! docs/disk.md: its layouts are layouts, and it explains every key and word there is.
 
-use std::{collections::BTreeSet, fs, path::Path};
+use std::collections::BTreeSet;
 
 use disk_layout::{LayoutSpec, Persist};
 
-fn page() -> String {
-    fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/disk.md")).expect("docs/disk.md")
-}
+const PAGE: &str = include_str!("../../../../docs/disk.md");
 
-fn examples() -> Vec<String> {
-    page().split("```json\n").skip(1).filter_map(|rest| Some(rest.split_once("```")?.0.to_owned())).collect()
+fn examples() -> Vec<&'static str> {
+    PAGE.split("```json\n").skip(1).filter_map(|rest| Some(rest.split_once("```")?.0)).collect()
 }
 
 #[test]
@@ -47,12 +45,11 @@ fn every_key_and_word_is_explained() {
         ("\"reboot\"", "\"x\"", 2),
         ("\"transport\": \"nvme\"", "\"transport\": \"x\"", 8),
     ];
-    let page = page();
     for (from, to, least) in places {
         let words = instead(from, to);
         assert!(words.len() >= least, "{from}: {words:?}");
         for word in words {
-            assert!(page.contains(&format!("`{word}`")), "docs/disk.md does not explain {word}");
+            assert!(PAGE.contains(&format!("`{word}`")), "docs/disk.md does not explain {word}");
         }
     }
 }
