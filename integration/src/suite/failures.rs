@@ -150,7 +150,7 @@ fn foreign_disk(context: &Context<'_>, fill: fn(&Room, &Disk) -> Result<()>) -> 
         let before = scene.disk.fingerprint()?;
         let mut boot = scene.boot()?;
         boot.expect_failure(&scene.servers, Step::Disk)?;
-        // Its layout says nothing of `on-refuse`, so it halts.
+        // Its layout says `halt`.
         boot.machine.wait_for("stays as it is; Enter, on any console", BOOT)?;
         boot.machine.cut_power();
         context.expect(scene.disk.counts().written == 0, || "the disk was written to".into())?;
