@@ -42,7 +42,7 @@ pub(super) fn tests() -> Vec<Test> {
     tests
 }
 
-/// From power-on to the marker; busy machines take several times as long as idle ones, and lpxelinux over an rtl8139 four minutes.
+/// From power-on to the marker; busy machines take several times as long as idle ones, most of all for lpxelinux over an rtl8139.
 const BOOT: Duration = Duration::from_secs(900);
 
 fn boots(name: &'static str, scene: Scene) -> Test {
