@@ -77,7 +77,7 @@ fn ours(spec: &LayoutSpec, facts: &DiskFacts, tables: &Tables, mut layout: Layou
     let kept = if erases { Ok(()) } else { keep(spec, facts, tables, &mut layout) };
     match kept {
         Ok(()) => Verdict::Recreate { layout, why },
-        Err(label) => Verdict::Refuse(vec![Reason::WouldLose(label)]),
+        Err(reason) => Verdict::Refuse(vec![reason]),
     }
 }
 
@@ -180,17 +180,17 @@ fn as_found(mut layout: Layout, facts: &DiskFacts, tables: &Tables) -> Layout {
     layout
 }
 
-/// Marks the partitions whose contents stay, or names one that would be lost.
-fn keep(spec: &LayoutSpec, facts: &DiskFacts, tables: &Tables, layout: &mut Layout) -> Result<(), String> {
+/// Marks the partitions whose contents stay, or says of one that it would be lost.
+fn keep(spec: &LayoutSpec, facts: &DiskFacts, tables: &Tables, layout: &mut Layout) -> Result<(), Reason> {
     // While a claim holds, one of the copies may still be somebody else's.
     let entries = tables.entries_of(layout.disk_guid).unwrap_or_default();
     let keepers = spec.partitions.iter().filter(|p| p.persist == Persist::Keep);
     for p in keepers {
         let Some(entry) = entries.iter().find(|entry| entry.name == p.label && holds_data(entry)) else { continue };
-        let Some((at, len)) = extent(entry, facts) else { return Err(p.label.clone()) };
+        let lost = || Reason::WouldLose(p.label.clone());
+        let (at, len) = extent(entry, facts).ok_or_else(lost)?;
         let found = Window::new(&facts.contents, at, len).head();
-        // Nothing known, as a file system without its superblock is, is not nothing.
-        if found.is_empty() && is_zero(facts, at, len.min(PARTITION_HEAD)) {
+        if is_empty(facts, at, len, &found) {
             continue;
         }
         let place = layout.partitions.iter_mut().find(|placed| placed.label == p.label);
@@ -198,10 +198,25 @@ fn keep(spec: &LayoutSpec, facts: &DiskFacts, tables: &Tables, layout: &mut Layo
             Some(placed) if (placed.at, placed.len) == (at, len) && holds(p.fs, p.fs_label.as_deref(), &found) => {
                 placed.kept = true;
             }
-            _ => return Err(p.label.clone()),
+            _ => return Err(lost()),
         }
     }
-    Ok(())
+    renamed(spec, facts, entries).map_or(Ok(()), Err)
+}
+
+/// The disk does not say what an older layout meant to keep. One that drops a label and has a new one to be kept may have renamed it,
+/// and may have moved it and changed its type as well; nobody keeps swap.
+fn renamed(spec: &LayoutSpec, facts: &DiskFacts, entries: &[Entry]) -> Option<Reason> {
+    let is_new = |p: &&crate::PartitionSpec| entries.iter().all(|entry| entry.name != p.label);
+    let required = spec.partitions.iter().filter(|p| p.persist == Persist::Keep).find(is_new)?;
+    let is_dropped = |entry: &&Entry| entry.name != META_LABEL && spec.partitions.iter().all(|p| p.label != entry.name);
+    let may_matter = |entry: &&Entry| {
+        let Some((at, len)) = extent(entry, facts) else { return true };
+        let found = Window::new(&facts.contents, at, len).head();
+        !is_empty(facts, at, len, &found) && !holds(FileSystem::Swap, None, &found)
+    };
+    let found = entries.iter().filter(is_dropped).filter(|entry| holds_data(entry)).find(may_matter)?;
+    Some(Reason::Renamed { found: found.name.clone(), required: required.label.clone() })
 }
 
 fn is_entry_of(p: &crate::PartitionSpec, entry: &Entry) -> bool {
@@ -216,8 +231,10 @@ fn extent(entry: &Entry, facts: &DiskFacts) -> Option<(u64, u64)> {
     (at < end && end <= facts.size).then(|| (at, end - at))
 }
 
-fn is_zero(facts: &DiskFacts, at: u64, len: u64) -> bool {
-    facts.contents.slice(at, len as usize).is_some_and(|bytes| bytes.iter().all(|byte| *byte == 0))
+/// Nothing known, as a file system without its superblock is, is not nothing.
+fn is_empty(facts: &DiskFacts, at: u64, len: u64, found: &[Signature]) -> bool {
+    let head = facts.contents.slice(at, len.min(PARTITION_HEAD) as usize);
+    found.is_empty() && head.is_some_and(|bytes| bytes.iter().all(|byte| *byte == 0))
 }
 
 fn holds(fs: FileSystem, label: Option<&str>, found: &[Signature]) -> bool {

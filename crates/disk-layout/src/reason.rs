@@ -141,9 +141,19 @@ pub enum Reason {
     Data(u64),
     /// A partition that must survive does not fit the new layout.
     #[error(
-        "partition `{0}` is to be kept, but to get the layout that is required it would be moved or made anew; save its data and erase the disk, or change its size, file system, label or `persist` in the layout spec"
+        "partition `{0}` is to be kept, but to get the layout that is required it would be moved or made anew; save its data and erase the disk, or give it back its place, size, file system and `fs-label` in the layout spec, or another `persist` if its data may go (under another `label` it would be another partition)"
     )]
     WouldLose(String),
+    /// What looks like a partition to be kept under a new name.
+    #[error(
+        "partition `{found}` may hold data to be kept: the layout spec has no such `label` any more, but `{required}`, which is to be kept, is new, and a partition can't be renamed; name it `{found}` again, or, if its data may go, give `{required}` another `persist` until the disks are laid out"
+    )]
+    Renamed {
+        /// On the disk, and not in the spec.
+        found: String,
+        /// In the spec, and not on the disk.
+        required: String,
+    },
     /// Policy says wipe, no person said yes.
     #[error(
         "policy is wipe, but nobody consented to erase this disk; on the server `rookery boot-once <host> reinstall --disk-serial <serial>`, and boot again"

@@ -1,12 +1,14 @@
 //! Each kind of disk that a client may have, and what becomes of it.
 
-use crate::simulator::{Disk, LINUX, partitions, spec, superblock};
+use crate::simulator::{Disk, LINUX, consent, partitions, spec, superblock};
 use disk_layout::{
     DiskFacts, FileSystem, Mismatch, Reason, Transport, Verdict, choose,
     gpt::{Entry, Header, encode_entries},
     plan,
 };
 use uuid::Uuid;
+
+const HOME: &str = "933ac7e1-2eb4-4f13-b844-0e14e2aef915";
 
 pub(crate) fn blank() -> Disk {
     Disk::blank(256, 512)
@@ -172,6 +174,53 @@ fn what_is_to_be_kept_is_not_lost_to_a_new_layout() {
         &partitions().replace("\"min-mib\":16,\"max-mib\":16", "\"min-mib\":17,\"max-mib\":17"),
     );
     assert_eq!(ours(1).plan(&moved, None), Verdict::Refuse(vec![Reason::WouldLose("nb-persist".to_owned())]));
+}
+
+/// A label is all by which a partition is known: what is renamed looks like one that goes and one that comes.
+#[test]
+fn what_is_to_be_kept_is_not_lost_to_a_new_name() {
+    let without_swap = partitions().rsplit_once(",\n").expect("several partitions").0.to_owned();
+    let without_kept = partitions().split_once(",\n").expect("several partitions").1.to_owned();
+    let renamed = partitions().replace("nb-persist", "persist");
+    let typed = |label: &str, persist: &str| {
+        format!(r#"{{"label":"{label}","type":"{HOME}","size":{{"min-mib":20}},"fs":"xfs","persist":"{persist}"}}"#)
+    };
+    let refused = |found: &str, required: &str| {
+        let (found, required) = (found.to_owned(), required.to_owned());
+        Verdict::Refuse(vec![Reason::Renamed { found, required }])
+    };
+    let table = [
+        ("renamed", renamed.clone(), Some(refused("nb-persist", "persist"))),
+        (
+            "renamed, moved, of another type, size and file system",
+            format!("{without_kept},{}", typed("home", "keep")),
+            Some(refused("nb-persist", "home")),
+        ),
+        (
+            "what is new and to be kept, where something else is dropped",
+            format!("{},{}", partitions().replace("nb-nix", "nix"), typed("home", "keep")),
+            Some(refused("nb-nix", "home")),
+        ),
+        ("renamed, and may go", renamed.replace("\"keep\"", "\"wipe-on-recreate\""), None),
+        ("dropped", without_kept.clone(), None),
+        ("dropped, and what is new may go", format!("{without_kept},{}", typed("scratch", "wipe-on-recreate")), None),
+        ("the store renamed", partitions().replace("nb-nix", "nix"), None),
+        ("only something new", format!("{},{}", partitions(), typed("home", "keep")), None),
+        ("swap gone", format!("{without_swap},{}", typed("home", "keep")), None),
+    ];
+    for (name, partitions, expected) in table {
+        let verdict = ours(1).plan(&spec(2, "create-if-blank-or-ours", &partitions), None);
+        match expected {
+            Some(refusal) => assert_eq!(verdict, refusal, "{name}"),
+            None => assert!(matches!(verdict, Verdict::Recreate { .. }), "{name}: {verdict:?}"),
+        }
+    }
+    let never_filled = ours(1).with(2 << 20, &vec![0; 128 << 10]);
+    let verdict = never_filled.plan(&spec(2, "create-if-blank-or-ours", &renamed), None);
+    assert!(matches!(verdict, Verdict::Recreate { .. }), "nothing is there to be kept: {verdict:?}");
+    // Whoever erases with a consent has been asked.
+    let wiped = ours(1).plan(&spec(2, "wipe", &renamed), Some(&consent("S1", 1)));
+    assert!(matches!(wiped, Verdict::Recreate { .. }), "{wiped:?}");
 }
 
 #[test]
