@@ -1,9 +1,6 @@
 //! Which disk of the machine is meant. Exactly one, or none.
 
-use crate::{
-    DiskFacts, DiskRule, LayoutSpec, MIB, Reason, Transport,
-    ownership::{Owner, Tables, owner},
-};
+use crate::{DiskFacts, DiskRule, LayoutSpec, MIB, Reason, Transport, ownership::was_ours};
 
 /// The outcome of choosing, with what to tell a person about each candidate.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,7 +13,7 @@ pub struct Choice {
 
 /// Chooses a disk. The first rule of the selector that any disk satisfies decides which are considered; without rules that is
 /// every fixed disk that is large enough. Of those the one that is ours wins over size (a larger disk plugged in later must not move the
-/// installation, and one with somebody's partition on it must be refused rather than passed over), several of ours are refused; then, without
+/// installation, and one on which somebody put something must be refused rather than passed over), several of ours are refused; then, without
 /// rules only, the largest wins, and the lowest path among equals.
 #[must_use]
 pub fn choose(spec: &LayoutSpec, disks: &[DiskFacts]) -> Choice {
@@ -96,8 +93,7 @@ fn glob(pattern: &str, text: &str) -> bool {
 }
 
 fn is_ours(spec: &LayoutSpec, disk: &DiskFacts) -> bool {
-    let owner = || owner(spec, disk, &Tables::read(disk));
-    matches!(disk.sector_size, 512 | 4096) && matches!(owner(), Owner::Ours | Owner::Shared(_))
+    matches!(disk.sector_size, 512 | 4096) && was_ours(spec, disk)
 }
 
 fn describe(disk: &DiskFacts) -> String {

@@ -123,6 +123,12 @@ pub(crate) fn owner(spec: &LayoutSpec, facts: &DiskFacts, tables: &Tables) -> Ow
     if is_ours { Owner::Ours } else { Owner::Blank }
 }
 
+/// Did we lay this disk out, whatever somebody did to it since? Enough to choose it, and not to write to it.
+pub(crate) fn was_ours(spec: &LayoutSpec, facts: &DiskFacts) -> bool {
+    let (ours, tables) = (spec.disk_guid(), Tables::read(facts));
+    tables.guids().any(|guid| guid == ours) || claim(ours, facts, &tables).is_some()
+}
+
 /// A claim holds as long as each header sector is what it was before, or already one of ours.
 fn claim<'a>(ours: Uuid, facts: &DiskFacts, tables: &'a Tables) -> Option<&'a Claim> {
     let Some(Mbr::Claim(claim)) = &tables.mbr else { return None };

@@ -69,6 +69,13 @@ pub(crate) fn with_windows() -> Disk {
     edited(ours(), Copies::Both, |entries| entries.push(stranger(7, "Basic data partition")))
 }
 
+/// A first sector with a partition of its own beside the protective one.
+fn hybrid() -> Vec<u8> {
+    let mut sector = Mbr::protective(SIZE / 512, 512);
+    sector[462 + 4] = 0x07;
+    sector
+}
+
 fn refusal(disk: &Disk, spec: &LayoutSpec) -> String {
     match disk.plan(spec, None) {
         Verdict::Refuse(reasons) => reasons.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "),
@@ -94,11 +101,6 @@ fn a_partition_beyond_the_end_is_no_match() {
 
 #[test]
 fn a_partition_that_is_not_provably_ours_stops_everything() {
-    let hybrid = {
-        let mut sector = Mbr::protective(SIZE / 512, 512);
-        sector[462 + 4] = 0x07;
-        sector
-    };
     let windows = "partition 7 (\"Basic data partition\", 64 MiB) is on a disk of ours";
     let cases = [
         ("in the free space", with_windows(), windows),
@@ -140,7 +142,7 @@ fn a_partition_that_is_not_provably_ours_stops_everything() {
             edited(ours(), Copies::Both, |e| e.push(stranger(7, "\u{1b}[2J"))),
             "partition 7 (\"\\u{1b}[2J\"",
         ),
-        ("a hybrid MBR", ours().with(0, &hybrid), "MBR partition table"),
+        ("a hybrid MBR", ours().with(0, &hybrid()), "MBR partition table"),
         (
             "no list of partitions",
             ours().with(1024, &[1]).with(SIZE - 33 * 512, &[1]),
@@ -221,8 +223,29 @@ fn a_claim_left_behind_covers_no_later_partition() {
 
 #[test]
 fn a_shared_disk_is_still_the_one_that_is_meant() {
+    let spec = roomy(1, CREATE);
     let larger = DiskFacts { name: "sdb".to_owned(), ..Disk::blank(900, 512).facts() };
-    assert_eq!(choose(&roomy(1, CREATE), &[larger, with_windows().facts()]).disk, Ok(1));
+    let md09 = SIZE - (64 << 10);
+    let cases = [
+        ("a partition of somebody's", with_windows()),
+        ("a hybrid MBR", ours().with(0, &hybrid())),
+        ("a signature of the whole disk", ours().with(md09, &[0xfc, 0x4e, 0x2b, 0xa9])),
+        ("a file system over the first table", ours().with(0, &[0; 1024]).with(3, b"NTFS    ")),
+    ];
+    for (name, disk) in cases {
+        assert!(matches!(disk.plan(&spec, None), Verdict::Refuse(_)), "{name}");
+        assert_eq!(choose(&spec, &[larger.clone(), disk.facts()]).disk, Ok(1), "{name}");
+    }
+}
+
+#[test]
+fn a_disk_that_power_left_half_laid_out_is_the_one_that_is_meant() {
+    let spec = roomy(1, CREATE);
+    let larger = DiskFacts { name: "sdb".to_owned(), ..Disk::blank(900, 512).facts() };
+    Disk::blank(256, 512).apply(&spec, None, |disk, place| {
+        let disk = disk.cut(|_| true);
+        assert_eq!(choose(&spec, &[larger.clone(), disk.facts()]).disk, Ok(1), "{place}");
+    });
 }
 
 proptest! {
