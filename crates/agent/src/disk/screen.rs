@@ -95,7 +95,7 @@ fn what_to_do(spec: &LayoutSpec, disk: Option<&Disk>, reasons: &[Reason]) -> Vec
         ) => match consentable(disk).filter(|_| spec.policy == Policy::Wipe && !reasons.contains(&Reason::ManySpent)) {
             Some(serial) => vec![
                 "if all data on it may go, say so on the server, and boot again:".to_owned(),
-                format!("  rookery boot-once <host> reinstall --disk-serial '{serial}'"),
+                format!("  rookery boot-once <host> reinstall --disk-serial {}", quoted(serial.as_str())),
                 "if it may not, take the disk out, or start this machine from it".to_owned(),
             ],
             None => lines(&[
@@ -111,6 +111,11 @@ fn what_to_do(spec: &LayoutSpec, disk: Option<&Disk>, reasons: &[Reason]) -> Vec
 /// The serial number by which a person can consent to the disk's being erased; some drives have none.
 fn consentable(disk: Option<&Disk>) -> Option<DiskSerial> {
     disk?.facts.serial.as_ref()?.parse().ok()
+}
+
+/// One word of a shell. A drive says of itself what it likes, and this line is typed as root.
+fn quoted(word: &str) -> String {
+    format!("'{}'", word.replace('\'', r"'\''"))
 }
 
 fn describe(disk: &Disk) -> String {
@@ -171,6 +176,14 @@ mod tests {
             for reason in reasons {
                 assert!(text.contains(&reason.to_string()), "{text}");
             }
+        }
+    }
+
+    #[test]
+    fn a_serial_number_is_one_word_for_the_shell() {
+        for (serial, word) in [("S 1", "'S 1'"), ("$(id)`id`\\", r"'$(id)`id`\'"), ("x'; id '", r"'x'\''; id '\'''")] {
+            let text = shown("wipe", Some(serial), vec![Reason::Mbr, Reason::NoConsent]);
+            assert!(text.contains(&format!("--disk-serial {word}\n")), "{text}");
         }
     }
 }
