@@ -3,7 +3,7 @@
 use std::{
     fs,
     os::unix::fs::symlink,
-    path::{Path, PathBuf},
+    path::Path,
     process::{Command, Output},
 };
 
@@ -11,7 +11,7 @@ use nix_format::signature::SecretKey;
 
 use crate::{
     room::{Published, Room, nix, site_key},
-    support::{agent, have, peer, said, skip, text},
+    support::{SmallDisk, agent, have, peer, said, text},
 };
 
 /// Two generations are complete here and a third is chosen, of a server that cannot be reached.
@@ -198,33 +198,11 @@ fn nix_is_told_what_was_brought_and_a_spoilt_database_heals() {
     }
 }
 
-/// A client whose whole disk is a tmpfs of this size.
-struct SmallDisk(PathBuf);
-
-impl SmallDisk {
-    fn mount(room: &Room, megabytes: u32) -> Option<Self> {
-        let root = room.path("root");
-        let size = format!("size={megabytes}m");
-        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", &size, "tmpfs", text(&root)]).status();
-        if !mounted.is_ok_and(|status| status.success()) {
-            skip("no file system can be mounted here");
-            return None;
-        }
-        Some(Self(root))
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg(&self.0).status();
-    }
-}
-
 #[test]
 fn the_oldest_generation_makes_room_and_the_last_good_one_stays() {
     let room = Room::own();
     // Shared libraries of 1.8 MB, and 0.5 MB for each generation, with what is kept free for overhead.
-    let Some(_disk) = SmallDisk::mount(&room, 4) else { return };
+    let Some(_disk) = SmallDisk::mount(&room.path("root"), 4) else { return };
     let first = room.publish(1);
     room.fetched(&first);
     let records = room.on_client("nix/var/rookery");
@@ -249,7 +227,7 @@ fn the_oldest_generation_makes_room_and_the_last_good_one_stays() {
 #[test]
 fn what_made_room_is_not_what_runs_without_the_server() {
     let room = Room::own();
-    let Some(_disk) = SmallDisk::mount(&room, 4) else { return };
+    let Some(_disk) = SmallDisk::mount(&room.path("root"), 4) else { return };
     let [first, second] = [1, 2].map(|number| {
         let published = room.publish(number);
         room.fetched(&published);
@@ -296,7 +274,7 @@ fn what_was_taken_from_the_disk_is_no_longer_valid_for_nix() {
 #[test]
 fn a_disk_that_is_too_small_is_named_before_anything_is_fetched() {
     let room = Room::own();
-    let Some(_disk) = SmallDisk::mount(&room, 1) else { return };
+    let Some(_disk) = SmallDisk::mount(&room.path("root"), 1) else { return };
     room.publish(1);
     let output = room.fetch(&[]);
     assert_eq!(output.status.code(), Some(1), "{}", said(&output));

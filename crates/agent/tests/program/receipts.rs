@@ -6,7 +6,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::{
     room::{Published, Room},
-    support::said,
+    support::{SmallDisk, said},
     tree::Tree,
 };
 
@@ -88,25 +88,48 @@ fn a_path_that_was_touched_runs_without_the_server() {
     assert_eq!(output.status.code(), Some(69), "{}", said(&output));
 }
 
-/// Receipts that say nothing about the inode, as the first agents wrote them.
 #[test]
 fn old_receipts_are_checked_once() {
     let room = Room::own();
     let published = room.publish(3);
     room.fetched(&published);
-    let old = |content: String| {
-        let sum: String = Sha256::digest(&content).iter().take(8).map(|byte| format!("{byte:02x}")).collect();
-        format!("{sum} {content}\n")
-    };
-    let infos = published.infos.iter();
-    let lines: String = infos.map(|info| old(format!("{} {}", info.nar_hash, info.store_path.base_name()))).collect();
-    fs::write(room.received(), lines).unwrap();
+    fs::write(room.received(), first_version(&published)).unwrap();
     spoil(&room.on_client(published.infos[0].store_path.as_str()).join("data"));
     let asked = brought_again(&room, &published);
     assert_eq!(asked.len(), 1, "{asked:?}");
     let now = receipts(&room);
     assert_eq!(brought_again(&room, &published), [] as [String; 0]);
     assert_eq!(receipts(&room), now);
+}
+
+/// The generation is whole, its receipts are old, and the disk has less left than a fetch of as many paths would need.
+#[test]
+fn what_is_only_hashed_needs_no_room() {
+    let room = Room::own();
+    let Some(disk) = SmallDisk::mount(&room.path("root"), 4) else { return };
+    let [older, published] = [1, 2].map(|number| {
+        let published = room.publish(number);
+        room.fetched(&published);
+        published
+    });
+    let receipts = [&older, &published].map(first_version).concat();
+    fs::write(room.received(), receipts).unwrap();
+    disk.fill(128 << 10);
+    room.server.close_connections(usize::MAX);
+    let output = room.fetch(&["--patience", "1"]);
+    assert_eq!(output.status.code(), Some(0), "{}", said(&output));
+    room.complete(&published);
+    assert!(room.held(&older).exists(), "nothing had to make room: {}", said(&output));
+}
+
+/// Receipts for a generation that say nothing about the inode, as the first agents wrote them.
+fn first_version(published: &Published) -> String {
+    let line = |content: String| {
+        let sum: String = Sha256::digest(&content).iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+        format!("{sum} {content}\n")
+    };
+    let infos = published.infos.iter();
+    infos.map(|info| line(format!("{} {}", info.nar_hash, info.store_path.base_name()))).collect()
 }
 
 /// As Nix does when it replaces files in a path by hard links.

@@ -1,7 +1,9 @@
 //! What the tests of the program need from outside: peers, and a client's surroundings.
 
 use std::{
-    path::Path,
+    fs::File,
+    io,
+    path::{Path, PathBuf},
     process::{Command, Output, Stdio},
 };
 
@@ -44,4 +46,34 @@ pub(crate) fn peer(command: &mut Command) -> String {
 /// A path as text.
 pub(crate) fn text(path: &Path) -> &str {
     path.to_str().expect("temporary paths are UTF-8")
+}
+
+/// A client whose whole disk is a tmpfs of this size.
+pub(crate) struct SmallDisk(PathBuf);
+
+impl SmallDisk {
+    /// `None` where nothing can be mounted.
+    pub(crate) fn mount(root: &Path, megabytes: u32) -> Option<Self> {
+        let size = format!("size={megabytes}m");
+        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", &size, "tmpfs", text(root)]).status();
+        if !mounted.is_ok_and(|status| status.success()) {
+            skip("no file system can be mounted here");
+            return None;
+        }
+        Some(Self(root.to_owned()))
+    }
+
+    /// Leaves this many bytes free.
+    pub(crate) fn fill(&self, free: u64) {
+        let mut filler = File::create(self.0.join("filler")).unwrap();
+        let full = io::copy(&mut io::repeat(1), &mut filler).unwrap_err();
+        assert_eq!(full.kind(), io::ErrorKind::StorageFull);
+        filler.set_len(filler.metadata().unwrap().len() - free).unwrap();
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg(&self.0).status();
+    }
 }

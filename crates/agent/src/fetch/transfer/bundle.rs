@@ -86,6 +86,9 @@ impl Bundle {
     /// The bundle from the newest generation on the disk for which the server has one, if it is smaller than the packs.
     pub(super) fn find(server: &Server, store: &Store, wanted: &GenerationRef, tasks: &[Task]) -> Option<Self> {
         let packs: u64 = tasks.iter().filter(|task| !task.in_the_way).map(|task| task.info.file_size).sum();
+        if packs == 0 {
+            return None;
+        }
         let mut held = Held::all(store);
         held.retain(|held| held.role == wanted.role && held != wanted);
         held.sort_by_key(|held| std::cmp::Reverse(held.id));

@@ -47,8 +47,10 @@ struct Candidate {
 impl Space<'_> {
     /// Makes room for these tasks, as far as that is possible at all.
     pub(super) fn make(&self, tasks: &[Task], received: &mut Received) -> Result<(), TransferError> {
-        let bytes: u64 = tasks.iter().filter(|task| !task.in_the_way).map(|task| task.info.nar_size).sum();
-        let needed = bytes + bytes / 100 * OVERHEAD_PERCENT + tasks.len() as u64 * OVERHEAD_PER_PATH;
+        // What lies there already is only hashed. Where that finds damage and the disk runs full, room is made then.
+        let fetched = || tasks.iter().filter(|task| !task.in_the_way);
+        let bytes: u64 = fetched().map(|task| task.info.nar_size).sum();
+        let needed = bytes + bytes / 100 * OVERHEAD_PERCENT + fetched().count() as u64 * OVERHEAD_PER_PATH;
         while self.free()? < needed {
             if !self.evict_one(received)? {
                 let free = console::bytes(self.free()?);
