@@ -102,6 +102,25 @@ fn old_receipts_are_checked_once() {
     assert_eq!(receipts(&room), now);
 }
 
+/// Outdated lines, a damaged one and a torn one want a log that is written anew, for which there is no room.
+#[test]
+fn receipts_are_believed_on_a_full_disk() {
+    let room = Room::own();
+    let Some(disk) = SmallDisk::mount(&room.path("root"), 4) else { return };
+    let published = room.publish(1);
+    room.fetched(&published);
+    let good = fs::read_to_string(room.received()).unwrap();
+    room.server.close_connections(usize::MAX);
+    for log in [good.repeat(3), format!("rubbish\n{good}"), format!("{good}half a li")] {
+        fs::write(room.received(), &log).unwrap();
+        disk.fill(0);
+        let output = room.fetch(&["--patience", "1"]);
+        assert!(said(&output).contains("nothing was fetched"), "{log}: {}", said(&output));
+        assert_eq!(output.status.code(), Some(0));
+        disk.fill(64 << 10);
+    }
+}
+
 /// The generation is whole, its receipts are old, and the disk has less left than a fetch of as many paths would need.
 #[test]
 fn what_is_only_hashed_needs_no_room() {

@@ -69,14 +69,21 @@ impl Received {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
             other => other?,
         };
-        let text = String::from_utf8_lossy(&bytes);
-        let whole = text.is_empty() || text.ends_with('\n');
+        // The end of a line that was torn would be the beginning of the next one.
+        let whole = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
+        let text = String::from_utf8_lossy(&bytes[..whole]);
         let lines = text.lines().count();
         let believed: Vec<_> = text.lines().filter_map(parse).collect();
-        let damaged = !whole || believed.len() < lines;
+        let damaged = believed.len() < lines;
         let paths: HashMap<_, _> = believed.into_iter().collect();
-        if damaged || lines > 2 * paths.len() || !path.exists() {
+        if whole < bytes.len() {
+            append_to(path)?.set_len(whole as u64)?;
+        }
+        if !path.exists() {
             rewrite(path, &paths)?;
+        } else if damaged || lines > 2 * paths.len() {
+            // What is not believed now will not be later: the log can stay as it is on a disk that has no room for another.
+            let _ = rewrite(path, &paths);
         }
         Ok(Self { path: path.to_owned(), log: append_to(path)?, paths })
     }
@@ -120,12 +127,17 @@ fn rewrite(path: &Path, paths: &HashMap<StorePath, Receipt>) -> io::Result<()> {
     let directory = path.parent().ok_or(io::ErrorKind::InvalidInput)?;
     create_synced(directory)?;
     let staged = path.with_extension("new");
-    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o644).open(&staged)?;
     let text: String = paths.iter().map(|(path, receipt)| line(path, receipt)).collect();
-    file.write_all(text.as_bytes())?;
-    file.sync_all()?;
+    // Half of it would only take the disk's last room.
+    write_synced(&staged, &text).inspect_err(|_| drop(fs::remove_file(&staged)))?;
     fs::rename(&staged, path)?;
     File::open(directory)?.sync_all()
+}
+
+fn write_synced(path: &Path, text: &str) -> io::Result<()> {
+    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o644).open(path)?;
+    file.write_all(text.as_bytes())?;
+    file.sync_all()
 }
 
 fn line(path: &StorePath, receipt: &Receipt) -> String {
