@@ -69,8 +69,13 @@ pub(super) fn choose(store: &Store, chosen: &Chosen, keys: &PublicKeys) -> Optio
         return None;
     }
     let mut received = Received::open(store).ok()?;
-    let found = candidates.into_iter().find(|candidate| recheck(store, &candidate.manifest.closure, &mut received))?;
-    Some(found.fallback)
+    let is_whole = |candidate: &Candidate| {
+        let name = candidate.fallback.generation.reference();
+        // Whole closures may have to be read.
+        let say = || console::say(&format!("rookery: looking whether generation {name} of this disk is whole"));
+        recheck(store, &candidate.manifest.closure, &mut received, say)
+    };
+    Some(candidates.into_iter().find(is_whole)?.fallback)
 }
 
 /// The newest first, those that run with this kernel before the others.

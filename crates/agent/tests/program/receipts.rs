@@ -19,6 +19,11 @@ fn brought_again(room: &Room, published: &Published) -> Vec<String> {
     asked
 }
 
+/// What is said before the paths of a generation are hashed.
+fn looking(published: &Published) -> String {
+    format!("looking whether generation {}", published.generation)
+}
+
 fn receipts(room: &Room) -> usize {
     fs::read_to_string(room.received()).unwrap().lines().count()
 }
@@ -80,12 +85,34 @@ fn a_path_that_was_touched_runs_without_the_server() {
     touch(&room, &published);
     let output = room.fetch(&["--patience", "1"]);
     assert_eq!(output.status.code(), Some(0), "{}", said(&output));
+    assert!(said(&output).contains(&looking(&published)), "{}", said(&output));
     room.complete(&published);
+    let output = room.fetch(&["--patience", "1"]);
+    assert!(!said(&output).contains(&looking(&published)), "{}", said(&output));
     // With other content it does not.
     touch(&room, &published);
     spoil(&room.on_client(published.infos[0].store_path.as_str()).join("data"));
     let output = room.fetch(&["--patience", "1"]);
     assert_eq!(output.status.code(), Some(69), "{}", said(&output));
+}
+
+/// Of a generation that turns out not to be whole nothing is hashed twice but what is not whole.
+#[test]
+fn what_was_hashed_in_vain_has_its_receipts() {
+    let room = Room::own();
+    let published = room.publish(2);
+    room.fetched(&published);
+    let before = receipts(&room);
+    room.publish(3);
+    room.server.close_connections(usize::MAX);
+    touch(&room, &published);
+    spoil(&room.on_client(published.infos[1].store_path.as_str()));
+    for _ in 0..2 {
+        let output = room.fetch(&["--patience", "1"]);
+        assert_eq!(output.status.code(), Some(69), "{}", said(&output));
+        assert!(said(&output).contains(&looking(&published)), "{}", said(&output));
+        assert_eq!(receipts(&room), before + 1);
+    }
 }
 
 #[test]

@@ -56,22 +56,35 @@ impl Names {
 }
 
 /// Is all of the closure here? What is here without a receipt for it is hashed, and gets one: links that Nix makes between equal files,
-/// and owners that are set anew, take a path's receipt away and leave it whole.
-pub(in crate::fetch) fn recheck(store: &Store, closure: &Closure, received: &mut Received) -> bool {
+/// and owners that are set anew, take a path's receipt away and leave it whole. `hashing` is called before the first is.
+pub(in crate::fetch) fn recheck(
+    store: &Store,
+    closure: &Closure,
+    received: &mut Received,
+    hashing: impl FnOnce(),
+) -> bool {
     let names = Names::read(store);
     if !closure.paths().iter().all(|info| names.has(info)) {
         return false;
     }
-    let mut receipts = Vec::new();
-    for info in closure.paths().iter().filter(|info| !names.complete(info, received)) {
-        let (nar_hash, root) = (info.nar_hash, names.root(info));
-        if !tree::hash(&store.below_root(info.store_path.as_str())).is_ok_and(|found| found == nar_hash) {
-            return false;
-        }
-        receipts.push((info.store_path.clone(), Receipt { nar_hash, root }));
+    let doubtful: Vec<&NarInfo> = closure.paths().iter().filter(|info| !names.complete(info, received)).collect();
+    if doubtful.is_empty() {
+        return true;
     }
-    // What was hashed may be in memory only.
-    receipts.is_empty() || (store.sync().is_ok() && received.append(receipts).is_ok())
+    hashing();
+    let is_whole = |info: &&NarInfo| {
+        tree::hash(&store.below_root(info.store_path.as_str())).is_ok_and(|found| found == info.nar_hash)
+    };
+    let whole: Vec<&NarInfo> = doubtful.iter().copied().take_while(is_whole).collect();
+    let receipt = |info: &&NarInfo| {
+        let (nar_hash, root) = (info.nar_hash, names.root(info));
+        (info.store_path.clone(), Receipt { nar_hash, root })
+    };
+    // What was hashed may be in memory only. Without receipts, for which a full disk has no room, it is hashed again at the next boot.
+    if store.sync().is_ok() {
+        let _ = received.append(whole.iter().map(receipt).collect());
+    }
+    whole.len() == doubtful.len()
 }
 
 /// What is missing, the biggest last: it is taken from the end, so that no long path is begun when all others are done.
