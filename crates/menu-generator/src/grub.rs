@@ -108,16 +108,17 @@ impl Renderer<'_> {
         line(out, format_args!("}}"));
     }
 
-    /// The loader that lies on a disk, where firmware itself looks or where systems put theirs; without one, `exit`.
+    /// The loader that lies on a disk, where systems put theirs or where firmware itself looks; without one, `exit`. The latter comes last,
+    /// for it is where every installer's stick has one, and GRUB searches those too.
     ///
     /// `exit` alone would not do: GRUB tells the firmware then that all went well, and edk2 opens its own menu instead of trying the
     /// next boot option (MdeModulePkg, BdsEntry.c, BootBootOptions).
     fn local_disk(self, out: &mut String) {
         let places = match self.architecture {
             Architecture::X86_64 => {
-                "/EFI/BOOT/BOOTX64.EFI /EFI/systemd/systemd-bootx64.efi /EFI/Microsoft/Boot/bootmgfw.efi"
+                "/EFI/Microsoft/Boot/bootmgfw.efi /EFI/systemd/systemd-bootx64.efi /EFI/BOOT/BOOTX64.EFI"
             }
-            Architecture::Aarch64 => "/EFI/BOOT/BOOTAA64.EFI /EFI/systemd/systemd-bootaa64.efi",
+            Architecture::Aarch64 => "/EFI/systemd/systemd-bootaa64.efi /EFI/BOOT/BOOTAA64.EFI",
         };
         line(
             out,
