@@ -109,6 +109,9 @@ fn the_link_goes_before_the_selected_subnet_before_the_relay() {
     assert_eq!(place(discover().giaddr(RELAY).with(118, &network(ROUTER)).with(82, &link(RELAY)), near), "here");
     assert_eq!(place(discover().with(118, &network(ROUTER)), from(RELAY)), "behind", "without a relay too");
     assert_eq!(place(discover().with(118, &network(ELSEWHERE)), from(RELAY)), "no-subnet");
+    let broadcast = Ingress { destination: Ipv4Addr::BROADCAST, ..near };
+    assert_eq!(place(discover().with(118, &network(ROUTER)), broadcast), "no-subnet", "a wire has its own networks");
+    assert_eq!(place(discover().with(118, &network(RELAY)), broadcast), "here");
     // Of a wrong length they are nothing.
     assert_eq!(place(discover().giaddr(RELAY).with(82, &[5, 3, 10, 78, 0]), near), "here");
     assert_eq!(place(discover().giaddr(RELAY).with(118, &[10, 78]), near), "here");

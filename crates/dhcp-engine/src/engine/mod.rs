@@ -249,16 +249,19 @@ impl Engine {
     ) -> Option<usize> {
         let subnets = &self.policy.subnets;
         let containing = |address| subnets.iter().position(|subnet| subnet.network.contains(address));
-        let link = request.relay_address(LINK_SELECTION);
-        let selected = link.or_else(|| request.options.address(OptionCode::SubnetSelection));
-        if let Some(address) = selected.or(request.is_relayed().then_some(request.giaddr)) {
-            return containing(address);
-        }
         let here = |subnet: &crate::policy::Subnet| {
             subnet.interface == from.interface && subnet.network.contains(subnet.server)
         };
         let local =
             |address: Ipv4Addr| subnets.iter().position(|subnet| here(subnet) && subnet.network.contains(address));
+        let link = request.relay_address(LINK_SELECTION);
+        let selected = link.or_else(|| request.options.address(OptionCode::SubnetSelection));
+        if let Some(address) = selected.or(request.is_relayed().then_some(request.giaddr)) {
+            // A broadcast of a client's chooses among the networks of its wire, or it would reach past a firewall, and past the server
+            // that another network has. What is sent to us alone has come through what routers let pass.
+            let of_this_wire = !request.is_relayed() && is_broadcast(from.destination);
+            return if of_this_wire { local(address) } else { containing(address) };
+        }
         // Some ROMs leave an old address in the ciaddr of a DISCOVER (dnsmasq rfc2131.c): it says nothing.
         let ciaddr =
             (message_type != Some(MessageType::Discover) && !request.ciaddr.is_unspecified()).then_some(request.ciaddr);
