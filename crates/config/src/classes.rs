@@ -58,7 +58,7 @@ pub struct LoaderFile(String);
 pub enum InvalidClass {
     /// Nothing says whose it is.
     #[error(
-        "the class {0} has none of firmware, mac, vendor-class, user-class and circuit, so it would be every machine's; give one"
+        "the class {0} has none of firmware, mac, vendor-class, user-class and circuit, or an empty one, so it would be every machine's; give one"
     )]
     Everybody(Label),
     /// Not the beginning of a MAC address.
@@ -93,7 +93,9 @@ impl TryFrom<Wire> for Class {
     fn try_from(wire: Wire) -> Result<Self, InvalidClass> {
         let Wire { name, firmware, mac, vendor_class, user_class, circuit, boot } = wire;
         let marks = [firmware.len(), mac.len(), vendor_class.len(), user_class.len(), circuit.len()];
-        if marks == [0; 5] {
+        // Every vendor class begins with nothing, that of a client without one too.
+        let says_nothing = vendor_class.iter().chain(&user_class).any(String::is_empty);
+        if marks == [0; 5] || says_nothing {
             return Err(InvalidClass::Everybody(name));
         }
         Ok(Self { name, firmware, mac, vendor_class, user_class, circuit, boot })

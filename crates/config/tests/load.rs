@@ -79,6 +79,7 @@ fn classes_are_read_as_they_are_written() {
     let class = |keys: &str| refusal(&format!("{MINIMAL}[[class]]\nname = \"a\"\n{keys}\n"), &[]);
     for (keys, message) in [
         ("boot = \"nothing\"", "the class a has none of firmware, mac, vendor-class, user-class and circuit"),
+        ("vendor-class = [\"\"]\nboot = \"nothing\"", "or an empty one, so it would be every machine's"),
         ("mac = [\"3c:d9:2\"]\nboot = \"nothing\"", "class.mac: \"3c:d9:2\" is no beginning of a MAC address"),
         ("mac = [\"\"]\nboot = \"nothing\"", "\"\" is no beginning of a MAC address"),
         ("circuit = [\"a b\"]\nboot = \"nothing\"", "\"a b\" is no circuit: write what the relay agent sends"),
