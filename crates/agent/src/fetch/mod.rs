@@ -238,8 +238,7 @@ impl Work<'_> {
         self.store.sync()?;
         let names = Names::read(self.store);
         let receipt = |info: &NarInfo| {
-            let root = Some(names.root(info)?);
-            Some((info.store_path.clone(), Receipt { nar_hash: info.nar_hash, root }))
+            Some((info.store_path.clone(), Receipt { nar_hash: info.nar_hash, root: names.root(info)? }))
         };
         let receipts = manifest.closure.paths().iter().filter_map(receipt).collect();
         received

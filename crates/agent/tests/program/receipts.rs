@@ -1,6 +1,6 @@
 //! Receipts: which of them are believed when something happened to a path after it was received.
 
-use std::{fs, os::unix::fs::PermissionsExt as _, path::Path};
+use std::{collections::BTreeSet, fs, os::unix::fs::PermissionsExt as _, path::Path};
 
 use sha2::{Digest as _, Sha256};
 
@@ -25,7 +25,7 @@ fn looking(published: &Published) -> String {
 }
 
 fn receipts(room: &Room) -> usize {
-    fs::read_to_string(room.received()).unwrap().lines().count()
+    fs::read_to_string(room.roots()).unwrap().lines().count()
 }
 
 /// Nix collects the path and substitutes it again, in place; the power fails when half of it is there.
@@ -120,7 +120,7 @@ fn old_receipts_are_checked_once() {
     let room = Room::own();
     let published = room.publish(3);
     room.fetched(&published);
-    fs::write(room.received(), first_version(&published)).unwrap();
+    as_first_version(&room, &[&published]);
     spoil(&room.on_client(published.infos[0].store_path.as_str()).join("data"));
     let asked = brought_again(&room, &published);
     assert_eq!(asked.len(), 1, "{asked:?}");
@@ -138,8 +138,11 @@ fn receipts_are_believed_on_a_full_disk() {
     room.fetched(&published);
     let good = fs::read_to_string(room.received()).unwrap();
     room.server.close_connections(usize::MAX);
-    for log in [good.repeat(3), format!("rubbish\n{good}"), format!("{good}half a li")] {
+    let roots = fs::read_to_string(room.roots()).unwrap();
+    let spoilt = |good: &str| [good.repeat(3), format!("rubbish\n{good}"), format!("{good}half a li")];
+    for (log, roots) in spoilt(&good).into_iter().zip(spoilt(&roots)) {
         fs::write(room.received(), &log).unwrap();
+        fs::write(room.roots(), &roots).unwrap();
         disk.fill(0);
         let output = room.fetch(&["--patience", "1"]);
         assert!(said(&output).contains("nothing was fetched"), "{log}: {}", said(&output));
@@ -158,8 +161,7 @@ fn what_is_only_hashed_needs_no_room() {
         room.fetched(&published);
         published
     });
-    let receipts = [&older, &published].map(first_version).concat();
-    fs::write(room.received(), receipts).unwrap();
+    as_first_version(&room, &[&older, &published]);
     disk.fill(128 << 10);
     room.server.close_connections(usize::MAX);
     let output = room.fetch(&["--patience", "1"]);
@@ -168,7 +170,28 @@ fn what_is_only_hashed_needs_no_room() {
     assert!(room.held(&older).exists(), "nothing had to make room: {}", said(&output));
 }
 
-/// Receipts for a generation that say nothing about the inode, as the first agents wrote them.
+/// An older generation's agent knows nothing of roots: it believes these receipts, and takes no root away.
+#[test]
+fn agents_of_both_versions_take_turns() {
+    let room = Room::own();
+    let published = room.publish(3);
+    room.fetched(&published);
+    let sorted = |lines: &str| lines.lines().map(str::to_owned).collect::<BTreeSet<_>>();
+    let received = fs::read_to_string(room.received()).unwrap();
+    assert_eq!(sorted(&received), sorted(&first_version(&published)));
+    // It writes the log anew now and then.
+    fs::write(room.received(), first_version(&published)).unwrap();
+    assert!(room.fetched(&published).contains("nothing was fetched"));
+}
+
+/// Leaves receipts as the first agents did, which wrote nothing about inodes.
+fn as_first_version(room: &Room, generations: &[&Published]) {
+    let lines: String = generations.iter().map(|published| first_version(published)).collect();
+    fs::write(room.received(), lines).unwrap();
+    fs::remove_file(room.roots()).unwrap();
+}
+
+/// The receipts for a generation as the first agents wrote and read them.
 fn first_version(published: &Published) -> String {
     let line = |content: String| {
         let sum: String = Sha256::digest(&content).iter().take(8).map(|byte| format!("{byte:02x}")).collect();

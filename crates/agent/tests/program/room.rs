@@ -243,6 +243,11 @@ impl Room {
         self.on_client("nix/var/rookery/received")
     }
 
+    /// The log of the inodes that were received.
+    pub(crate) fn roots(&self) -> PathBuf {
+        self.on_client("nix/var/rookery/roots")
+    }
+
     /// The served file of a path.
     pub(crate) fn served_pack(&self, info: &NarInfo) -> PathBuf {
         self.path("served").join(&info.url)

@@ -90,7 +90,7 @@ impl<'a> Committer<'a> {
             }
             // After the rename, which changes the inode's time of change.
             let root = Root::of(&self.store.below_root(ready.path.as_str())).map_err(disk("looking at a path"))?;
-            self.renamed.push((ready.path, Receipt { nar_hash: ready.nar_hash, root: Some(root) }));
+            self.renamed.push((ready.path, Receipt { nar_hash: ready.nar_hash, root }));
         }
         self.ready_bytes = 0;
         Ok(())

@@ -76,13 +76,11 @@ pub(in crate::fetch) fn recheck(
         tree::hash(&store.below_root(info.store_path.as_str())).is_ok_and(|found| found == info.nar_hash)
     };
     let whole: Vec<&NarInfo> = doubtful.iter().copied().take_while(is_whole).collect();
-    let receipt = |info: &&NarInfo| {
-        let (nar_hash, root) = (info.nar_hash, names.root(info));
-        (info.store_path.clone(), Receipt { nar_hash, root })
-    };
+    let receipt =
+        |info: &&NarInfo| Some((info.store_path.clone(), Receipt { nar_hash: info.nar_hash, root: names.root(info)? }));
     // What was hashed may be in memory only. Without receipts, for which a full disk has no room, it is hashed again at the next boot.
     if store.sync().is_ok() {
-        let _ = received.append(whole.iter().map(receipt).collect());
+        let _ = received.append(whole.iter().filter_map(receipt).collect());
     }
     whole.len() == doubtful.len()
 }

@@ -1,11 +1,11 @@
-//! The log of received paths: a path that stands in it was complete on the medium, under its own name, with the content whose hash
-//! stands beside it, and still is if its root is the one that stands there too ([`Root`]). A line is written only after the file
-//! system was synced, and is synced itself.
+//! What was received: a path that stands in the log `received` was complete on the medium, under its own name, with the content whose
+//! hash stands beside it, and still is if its root is the one that stands in the log `roots` ([`Root`]). A line is written only after the
+//! file system was synced, and is synced itself.
 //!
-//! A line is `<checksum> 2 <NarHash, base16> <inode> <seconds> <nanoseconds> <base name>`, the checksum being the first 8 bytes of the
-//! SHA-256 of the rest, and the time that of the inode's last change. The first version, `<checksum> <NarHash> <base name>`, says
-//! nothing about the root. A line that is torn or changed is not believed. Without a receipt that is believed a path is hashed
-//! again, or fetched again.
+//! A line of `received` is `<checksum> <NarHash, base16> <base name>`, the checksum being the first 8 bytes of the SHA-256 of the rest;
+//! a line of `roots` is `<checksum> <NarHash> <inode> <seconds> <nanoseconds> <base name>`, the time being that of the inode's last
+//! change. There are two, so that agents which know nothing of roots, in the initrds of older generations, can read and write the first. A line that is
+//! torn or changed is not believed. Without a receipt and a root that are believed a path is hashed again, or fetched again.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -28,17 +28,15 @@ use crate::{
 /// See the module's description.
 #[derive(Debug)]
 pub(in crate::fetch) struct Received {
-    path: PathBuf,
-    log: File,
-    paths: HashMap<StorePath, Receipt>,
+    receipts: Log,
+    roots: Log,
 }
 
 /// What was received under a name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::fetch) struct Receipt {
     pub(in crate::fetch) nar_hash: Sha256Digest,
-    /// `None` in a line of the first version.
-    pub(in crate::fetch) root: Option<Root>,
+    pub(in crate::fetch) root: Root,
 }
 
 /// What the root of a path has in common with nothing that was put in its place, and not with itself when somebody has begun to
@@ -58,13 +56,66 @@ impl Root {
 }
 
 impl Received {
-    /// Reads the log, and writes it anew if any of its lines cannot be believed, or most are outdated by others.
+    /// Reads the logs, and writes one anew if any of its lines cannot be believed, or most are outdated by others.
     pub(in crate::fetch) fn open(store: &Store) -> Result<Self, Failure> {
-        let path = store.records().join("received");
-        Self::open_file(&path).map_err(|error| failed("reading the log", &path, &error, "check the disk"))
+        let open = |name: &str, keep: &dyn Fn(&StorePath) -> bool| {
+            let path = store.records().join(name);
+            Log::open(&path, keep).map_err(|error| failed("reading the log", &path, &error, "check the disk"))
+        };
+        let receipts = open("received", &|_| true)?;
+        let roots = open("roots", &|path| receipts.lines.contains_key(path))?;
+        Ok(Self { receipts, roots })
     }
 
-    fn open_file(path: &Path) -> io::Result<Self> {
+    /// The root that this path was received with, with this content.
+    pub(in crate::fetch) fn root(&self, info: &NarInfo) -> Option<Root> {
+        let [received, root] = [&self.receipts, &self.roots].map(|log| log.lines.get(&info.store_path));
+        received.filter(|line| line.nar_hash == info.nar_hash)?;
+        root.filter(|line| line.nar_hash == info.nar_hash)?.root
+    }
+
+    /// Everything that was received.
+    pub(in crate::fetch) fn paths(&self) -> impl Iterator<Item = &StorePath> {
+        self.receipts.lines.keys()
+    }
+
+    /// Writes and syncs receipts. Only for paths whose files and names are on the medium.
+    pub(in crate::fetch) fn append(&mut self, paths: Vec<(StorePath, Receipt)>) -> io::Result<()> {
+        let line = |root| move |(path, receipt): &(StorePath, Receipt)| (path.clone(), Line::of(receipt, root));
+        self.receipts.append(paths.iter().map(line(false)))?;
+        self.roots.append(paths.iter().map(line(true)))
+    }
+
+    /// Takes receipts back; returns when that is on the medium. Their roots say nothing without them.
+    pub(in crate::fetch) fn forget(&mut self, paths: &HashSet<StorePath>) -> io::Result<()> {
+        self.receipts.remove(paths)
+    }
+}
+
+/// One of the two files, and what it says of each path.
+#[derive(Debug)]
+struct Log {
+    path: PathBuf,
+    file: File,
+    lines: HashMap<StorePath, Line>,
+}
+
+/// What a line says of its path; a root only where the log is the one of roots.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Line {
+    nar_hash: Sha256Digest,
+    root: Option<Root>,
+}
+
+impl Line {
+    fn of(receipt: &Receipt, with_root: bool) -> Self {
+        Self { nar_hash: receipt.nar_hash, root: with_root.then_some(receipt.root) }
+    }
+}
+
+impl Log {
+    /// Reads the lines of the paths that are to be kept.
+    fn open(path: &Path, keep: impl Fn(&StorePath) -> bool) -> io::Result<Self> {
         let bytes = match fs::read(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
             other => other?,
@@ -72,49 +123,41 @@ impl Received {
         // The end of a line that was torn would be the beginning of the next one.
         let whole = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
         let text = String::from_utf8_lossy(&bytes[..whole]);
-        let lines = text.lines().count();
+        let count = text.lines().count();
         let believed: Vec<_> = text.lines().filter_map(parse).collect();
-        let damaged = believed.len() < lines;
-        let paths: HashMap<_, _> = believed.into_iter().collect();
+        let damaged = believed.len() < count;
+        let mut lines: HashMap<_, _> = believed.into_iter().collect();
+        lines.retain(|path, _| keep(path));
         if whole < bytes.len() {
             append_to(path)?.set_len(whole as u64)?;
         }
         if !path.exists() {
-            rewrite(path, &paths)?;
-        } else if damaged || lines > 2 * paths.len() {
+            rewrite(path, &lines)?;
+        } else if damaged || count > 2 * lines.len() {
             // What is not believed now will not be later: the log can stay as it is on a disk that has no room for another.
-            let _ = rewrite(path, &paths);
+            let _ = rewrite(path, &lines);
         }
-        Ok(Self { path: path.to_owned(), log: append_to(path)?, paths })
+        Ok(Self { path: path.to_owned(), file: append_to(path)?, lines })
     }
 
-    /// The root that this path was received with, with this content.
-    pub(in crate::fetch) fn root(&self, info: &NarInfo) -> Option<Root> {
-        self.paths.get(&info.store_path).filter(|receipt| receipt.nar_hash == info.nar_hash)?.root
-    }
-
-    /// Everything that was received.
-    pub(in crate::fetch) fn paths(&self) -> impl Iterator<Item = &StorePath> {
-        self.paths.keys()
-    }
-
-    /// Writes and syncs receipts. Only for paths whose files and names are on the medium.
-    pub(in crate::fetch) fn append(&mut self, paths: Vec<(StorePath, Receipt)>) -> io::Result<()> {
-        if paths.is_empty() {
+    /// Writes and syncs those of the lines that are not in it.
+    fn append(&mut self, lines: impl Iterator<Item = (StorePath, Line)>) -> io::Result<()> {
+        let new: Vec<_> = lines.filter(|(path, line)| self.lines.get(path) != Some(line)).collect();
+        if new.is_empty() {
             return Ok(());
         }
-        let text: String = paths.iter().map(|(path, receipt)| line(path, receipt)).collect();
-        self.log.write_all(text.as_bytes())?;
-        self.log.sync_data()?;
-        self.paths.extend(paths);
+        let text: String = new.iter().map(|(path, line)| write(path, line)).collect();
+        self.file.write_all(text.as_bytes())?;
+        self.file.sync_data()?;
+        self.lines.extend(new);
         Ok(())
     }
 
-    /// Takes receipts back; returns when that is on the medium.
-    pub(in crate::fetch) fn forget(&mut self, paths: &HashSet<StorePath>) -> io::Result<()> {
-        self.paths.retain(|path, _| !paths.contains(path));
-        rewrite(&self.path, &self.paths)?;
-        self.log = append_to(&self.path)?;
+    /// Takes lines out of it; returns when that is on the medium.
+    fn remove(&mut self, paths: &HashSet<StorePath>) -> io::Result<()> {
+        self.lines.retain(|path, _| !paths.contains(path));
+        rewrite(&self.path, &self.lines)?;
+        self.file = append_to(&self.path)?;
         Ok(())
     }
 }
@@ -123,11 +166,11 @@ fn append_to(path: &Path) -> io::Result<File> {
     OpenOptions::new().append(true).open(path)
 }
 
-fn rewrite(path: &Path, paths: &HashMap<StorePath, Receipt>) -> io::Result<()> {
+fn rewrite(path: &Path, lines: &HashMap<StorePath, Line>) -> io::Result<()> {
     let directory = path.parent().ok_or(io::ErrorKind::InvalidInput)?;
     create_synced(directory)?;
     let staged = path.with_extension("new");
-    let text: String = paths.iter().map(|(path, receipt)| line(path, receipt)).collect();
+    let text: String = lines.iter().map(|(path, line)| write(path, line)).collect();
     // Half of it would only take the disk's last room.
     write_synced(&staged, &text).inspect_err(|_| drop(fs::remove_file(&staged)))?;
     fs::rename(&staged, path)?;
@@ -140,32 +183,32 @@ fn write_synced(path: &Path, text: &str) -> io::Result<()> {
     file.sync_all()
 }
 
-fn line(path: &StorePath, receipt: &Receipt) -> String {
-    let (hash, name) = (&receipt.nar_hash, path.base_name());
-    let content = match receipt.root {
+fn write(path: &StorePath, line: &Line) -> String {
+    let (hash, name) = (&line.nar_hash, path.base_name());
+    let content = match line.root {
         Some(Root { inode, changed: (seconds, nanoseconds) }) => {
-            format!("2 {hash} {inode} {seconds} {nanoseconds} {name}")
+            format!("{hash} {inode} {seconds} {nanoseconds} {name}")
         }
         None => format!("{hash} {name}"),
     };
     format!("{} {content}\n", checksum(&content))
 }
 
-fn parse(line: &str) -> Option<(StorePath, Receipt)> {
+fn parse(line: &str) -> Option<(StorePath, Line)> {
     let (sum, content) = line.split_once(' ')?;
     if sum != checksum(content) {
         return None;
     }
     let words: Vec<&str> = content.split(' ').collect();
     let (hash, root, name) = match words[..] {
-        ["2", hash, inode, seconds, nanoseconds, name] => {
+        [hash, inode, seconds, nanoseconds, name] => {
             let changed = (seconds.parse().ok()?, nanoseconds.parse().ok()?);
             (hash, Some(Root { inode: inode.parse().ok()?, changed }), name)
         }
         [hash, name] => (hash, None, name),
         _ => return None,
     };
-    Some((StorePath::from_base_name(name).ok()?, Receipt { nar_hash: hash.parse().ok()?, root }))
+    Some((StorePath::from_base_name(name).ok()?, Line { nar_hash: hash.parse().ok()?, root }))
 }
 
 fn checksum(content: &str) -> String {
@@ -181,42 +224,51 @@ mod tests {
     }
 
     fn receipt(number: u32) -> (StorePath, Receipt) {
-        // One of the first version among those of the second.
         let root = Root { inode: u64::MAX - u64::from(number), changed: (-1, 999_999_999) };
-        (path(number), Receipt { nar_hash: Sha256Digest::new([number as u8; 32]), root: (number != 2).then_some(root) })
+        (path(number), Receipt { nar_hash: Sha256Digest::new([number as u8; 32]), root })
     }
 
-    fn numbers(log: &Received) -> Vec<u32> {
-        (0..9).filter(|number| log.paths.get(&path(*number)) == Some(&receipt(*number).1)).collect()
+    /// The paths with a receipt, and those that also have their root.
+    fn numbers(received: &Received) -> [Vec<u32>; 2] {
+        [(&received.receipts, false), (&received.roots, true)].map(|(log, with_root)| {
+            let line = |number: &u32| Line::of(&receipt(*number).1, with_root);
+            (0..9).filter(|number| log.lines.get(&path(*number)) == Some(&line(number))).collect()
+        })
     }
 
     #[test]
     fn receipts_last_until_they_are_taken_back() {
         let root = tempfile::tempdir().unwrap();
         let store = Store::new(root.path().to_owned());
-        let mut log = Received::open(&store).unwrap();
-        log.append(vec![receipt(1), receipt(2)]).unwrap();
-        log.append(vec![receipt(3)]).unwrap();
-        assert_eq!(numbers(&log), [1, 2, 3]);
-        let mut log = Received::open(&store).unwrap();
-        assert_eq!(numbers(&log), [1, 2, 3]);
-        log.forget(&HashSet::from([path(2)])).unwrap();
-        log.append(vec![receipt(4)]).unwrap();
-        assert_eq!(numbers(&Received::open(&store).unwrap()), [1, 3, 4]);
+        let mut received = Received::open(&store).unwrap();
+        received.append(vec![receipt(1), receipt(2)]).unwrap();
+        received.append(vec![receipt(3)]).unwrap();
+        assert_eq!(numbers(&received), [[1, 2, 3], [1, 2, 3]]);
+        let mut received = Received::open(&store).unwrap();
+        assert_eq!(numbers(&received), [[1, 2, 3], [1, 2, 3]]);
+        received.forget(&HashSet::from([path(2)])).unwrap();
+        received.append(vec![receipt(4)]).unwrap();
+        assert_eq!(numbers(&Received::open(&store).unwrap()), [[1, 3, 4], [1, 3, 4]]);
     }
 
     #[test]
     fn a_log_of_outdated_lines_is_written_anew() {
         let root = tempfile::tempdir().unwrap();
         let store = Store::new(root.path().to_owned());
-        let mut log = Received::open(&store).unwrap();
+        let mut received = Received::open(&store).unwrap();
         for inode in 0..3 {
             let root = Root { inode, changed: (0, 0) };
-            log.append(vec![(path(1), Receipt { root: Some(root), ..receipt(1).1 })]).unwrap();
+            received.append(vec![(path(1), Receipt { root, ..receipt(1).1 })]).unwrap();
         }
-        log.append(vec![receipt(1)]).unwrap();
-        assert_eq!(numbers(&Received::open(&store).unwrap()), [1]);
-        assert_eq!(fs::read_to_string(&log.path).unwrap().lines().count(), 1);
+        received.append(vec![receipt(1)]).unwrap();
+        assert_eq!(numbers(&Received::open(&store).unwrap()), [[1], [1]]);
+        for log in [&received.receipts, &received.roots] {
+            assert_eq!(fs::read_to_string(&log.path).unwrap().lines().count(), 1);
+        }
+        // Without a receipt a root is outdated too.
+        received.forget(&HashSet::from([path(1)])).unwrap();
+        assert_eq!(numbers(&Received::open(&store).unwrap()), [[], []] as [[u32; 0]; 2]);
+        assert_eq!(fs::read_to_string(&received.roots.path).unwrap(), "");
     }
 
     /// What no other thing in a path's place has, and what of a path that stays never changes.
@@ -234,27 +286,36 @@ mod tests {
         assert_ne!(Root::of(&first).unwrap(), before);
     }
 
-    /// Cut at every length, and with every byte changed: what is believed was written, and the log goes on.
+    /// Each log cut at every length, and with every byte changed: what is believed was written, and the log goes on.
     #[test]
     fn what_is_torn_or_changed_is_not_believed() {
         let root = tempfile::tempdir().unwrap();
         let store = Store::new(root.path().to_owned());
-        let mut log = Received::open(&store).unwrap();
-        log.append(vec![receipt(1), receipt(2)]).unwrap();
-        let good = fs::read(&log.path).unwrap();
-        let cut = (0..good.len()).map(|length| good[..length].to_vec());
-        let changed = (0..good.len()).map(|at| {
-            let mut bytes = good.clone();
-            bytes[at] ^= 1;
-            bytes
-        });
-        for bytes in cut.chain(changed) {
-            fs::write(&log.path, &bytes).unwrap();
-            let mut damaged = Received::open(&store).unwrap();
-            assert!(numbers(&damaged).len() < 2 || damaged.paths.len() == 2, "{}", String::from_utf8_lossy(&bytes));
-            assert!(damaged.paths.iter().all(|(path, hash)| [receipt(1), receipt(2)].contains(&(path.clone(), *hash))));
-            damaged.append(vec![receipt(3)]).unwrap();
-            assert!(numbers(&Received::open(&store).unwrap()).contains(&3));
+        let mut received = Received::open(&store).unwrap();
+        received.append(vec![receipt(1), receipt(2)]).unwrap();
+        let files = [received.receipts.path, received.roots.path];
+        let good = files.each_ref().map(|file| fs::read(file).unwrap());
+        for (at, good_log) in good.iter().enumerate() {
+            let cut = (0..good_log.len()).map(|length| good_log[..length].to_vec());
+            let changed = (0..good_log.len()).map(|at| {
+                let mut bytes = good_log.clone();
+                bytes[at] ^= 1;
+                bytes
+            });
+            for bytes in cut.chain(changed) {
+                files.iter().zip(&good).for_each(|(file, good)| fs::write(file, good).unwrap());
+                fs::write(&files[at], &bytes).unwrap();
+                let mut damaged = Received::open(&store).unwrap();
+                let text = String::from_utf8_lossy(&bytes);
+                let believed = numbers(&damaged);
+                assert!(believed[at].len() < 2, "{text}");
+                assert_eq!(
+                    [&damaged.receipts, &damaged.roots].map(|log| log.lines.len()),
+                    believed.map(|paths| paths.len())
+                );
+                damaged.append(vec![receipt(3)]).unwrap();
+                assert!(numbers(&Received::open(&store).unwrap()).iter().all(|paths| paths.contains(&3)), "{text}");
+            }
         }
     }
 }
