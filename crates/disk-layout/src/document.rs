@@ -145,14 +145,7 @@ fn longest_label(fs: FileSystem) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    const PART: &str =
-        r#"{"label":"nb-nix","type":"0fc63daf-8483-4772-8e79-3d69d8477de4","size":{"min-mib":64},"fs":"ext4"}"#;
-
-    fn parse(partitions: &str, rest: &str) -> Result<LayoutSpec, String> {
-        let json = format!(r#"{{"version":1,"site":"s","role":"lab","partitions":[{partitions}]{rest}}}"#);
-        serde_json::from_str(&json).map_err(|error| error.to_string())
-    }
+    use crate::spec::tests::{PART, parse};
 
     #[test]
     fn defaults_are_the_careful_ones() {

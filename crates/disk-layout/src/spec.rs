@@ -233,13 +233,13 @@ fn one() -> u32 {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
-    const PART: &str =
+    pub(crate) const PART: &str =
         r#"{"label":"nb-nix","type":"0fc63daf-8483-4772-8e79-3d69d8477de4","size":{"min-mib":64},"fs":"ext4"}"#;
 
-    fn parse(partitions: &str, rest: &str) -> Result<LayoutSpec, String> {
+    pub(crate) fn parse(partitions: &str, rest: &str) -> Result<LayoutSpec, String> {
         let json = format!(r#"{{"version":1,"site":"s","role":"lab","partitions":[{partitions}]{rest}}}"#);
         serde_json::from_str(&json).map_err(|error| error.to_string())
     }
