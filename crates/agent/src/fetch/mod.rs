@@ -24,7 +24,7 @@ use std::{
 };
 
 use boot_model::{GenerationRef, StorePath, generation::Generation, report::Step};
-use nix_format::{narinfo::NarInfo, signature::PublicKeys};
+use nix_format::signature::PublicKeys;
 
 pub(crate) use self::register::{RegisterOptions, register};
 use self::{
@@ -35,11 +35,7 @@ use self::{
     nix::Nix,
     store::Store,
     stream::Server,
-    transfer::{
-        Transfer,
-        plan::Names,
-        received::{Receipt, Received},
-    },
+    transfer::{Transfer, plan::Names, received::Received},
 };
 use crate::{Exit, Failure, backoff::Backoff, console, machine, machine::Machine, report::Reporter};
 
@@ -237,10 +233,7 @@ impl Work<'_> {
         // Nix has checked each path and synced before it registered it; our own transfer need not look at them again.
         self.store.sync()?;
         let names = Names::read(self.store);
-        let receipt = |info: &NarInfo| {
-            Some((info.store_path.clone(), Receipt { nar_hash: info.nar_hash, root: names.root(info)? }))
-        };
-        let receipts = manifest.closure.paths().iter().filter_map(receipt).collect();
+        let receipts = manifest.closure.paths().iter().filter_map(|info| names.receipt(info)).collect();
         received
             .append(receipts)
             .map_err(|error| machine::failed("writing receipts in", &self.store.records(), &error, "check the disk"))?;

@@ -8,6 +8,7 @@ use std::{
     path::PathBuf,
 };
 
+use boot_model::StorePath;
 use nix_format::{closure::Closure, narinfo::NarInfo};
 
 use super::{
@@ -49,9 +50,14 @@ impl Names {
     }
 
     /// The root of what is here under this path's name.
-    pub(in crate::fetch) fn root(&self, info: &NarInfo) -> Option<Root> {
+    fn root(&self, info: &NarInfo) -> Option<Root> {
         let name = info.store_path.base_name();
         *self.roots.get(OsStr::new(name))?.get_or_init(|| Root::of(&self.store.join(name)).ok())
+    }
+
+    /// The receipt for what is here under this path's name, and has its content.
+    pub(in crate::fetch) fn receipt(&self, info: &NarInfo) -> Option<(StorePath, Receipt)> {
+        Some((info.store_path.clone(), Receipt { nar_hash: info.nar_hash, root: self.root(info)? }))
     }
 }
 
@@ -76,11 +82,9 @@ pub(in crate::fetch) fn recheck(
         tree::hash(&store.below_root(info.store_path.as_str())).is_ok_and(|found| found == info.nar_hash)
     };
     let whole: Vec<&NarInfo> = doubtful.iter().copied().take_while(is_whole).collect();
-    let receipt =
-        |info: &&NarInfo| Some((info.store_path.clone(), Receipt { nar_hash: info.nar_hash, root: names.root(info)? }));
     // What was hashed may be in memory only. Without receipts, for which a full disk has no room, it is hashed again at the next boot.
     if store.sync().is_ok() {
-        let _ = received.append(whole.iter().filter_map(receipt).collect());
+        let _ = received.append(whole.iter().filter_map(|info| names.receipt(info)).collect());
     }
     whole.len() == doubtful.len()
 }
