@@ -45,6 +45,9 @@ pub struct Subnet {
     /// How long clients that can do without IPv4 stay without, in seconds (RFC 8925).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ipv6_only_seconds: Option<u32>,
+    /// The largest packet that the network carries, in bytes with the IP header.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mtu: Option<u16>,
     /// The one configuration file that pxelinux reads instead of searching (RFC 5071).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pxelinux_config: Option<String>,

@@ -59,6 +59,7 @@ pub(crate) struct Subnet {
     routes: Vec<Spanned<Route>>,
     captive_portal: Option<Spanned<String>>,
     ipv6_only_seconds: Option<u32>,
+    mtu: Option<Spanned<u16>>,
     pxelinux_config: Option<Spanned<String>>,
     pxelinux_prefix: Option<Spanned<String>>,
     unknown: Option<Spanned<Unknown>>,
@@ -197,6 +198,7 @@ fn check_subnet(subnet: Subnet, source: &Source<'_>) -> Result<crate::Subnet, Co
         routes: subnet.routes.iter().map(|route| *route.get_ref()).collect(),
         captive_portal: subnet.captive_portal.map(Spanned::into_inner),
         ipv6_only_seconds: subnet.ipv6_only_seconds,
+        mtu: subnet.mtu.map(Spanned::into_inner),
         pxelinux_config: subnet.pxelinux_config.map(Spanned::into_inner),
         pxelinux_prefix: subnet.pxelinux_prefix.map(Spanned::into_inner),
         unknown: subnet.unknown.map(Spanned::into_inner).unwrap_or_default(),
@@ -231,6 +233,14 @@ fn check_options(subnet: &Subnet, network: Network, source: &Source<'_>) -> Resu
                 "this is sent as one option of DHCP: 1 to 255 printable ASCII characters without blanks",
             ));
         }
+    }
+    if let Some(mtu) = &subnet.mtu
+        && !(576..=9216).contains(mtu.get_ref())
+    {
+        return Err(source.error(
+            mtu.span().start,
+            "a network carries packets of 576 bytes, which IPv4 wants, to 9216, which jumbo frames hold; 1500 is Ethernet's",
+        ));
     }
     for route in &subnet.routes {
         let via = route.get_ref().via();

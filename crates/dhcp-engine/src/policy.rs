@@ -78,6 +78,8 @@ pub struct SubnetOptions {
     pub captive_portal: Option<String>,
     /// Option 108 (RFC 8925): for how many seconds a client that can do without IPv4 stays without.
     pub ipv6_only_seconds: Option<u32>,
+    /// Option 26 (RFC 2132 §5.1), in bytes with the IP header.
+    pub mtu: Option<u16>,
     /// Option 209 (RFC 5071), to PXE ROMs unasked: the one configuration file that pxelinux reads instead of searching.
     pub pxelinux_config: Option<String>,
     /// Option 210 (RFC 5071), to PXE ROMs unasked: what pxelinux puts before every name.

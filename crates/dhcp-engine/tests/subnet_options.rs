@@ -19,6 +19,7 @@ fn rich() -> Policy {
     }];
     options.captive_portal = Some("https://portal.example.org/api".into());
     options.ipv6_only_seconds = Some(1800);
+    options.mtu = Some(9000);
     options.pxelinux_prefix = Some("http://10.77.0.1:8080/".into());
     options.pxelinux_config = Some("pxelinux.cfg/all".into());
     policy
@@ -33,7 +34,7 @@ fn offered(packet: &Packet) -> Vec<(u8, Vec<u8>)> {
 
 #[test]
 fn who_asks_is_told() {
-    let asks = Packet::new(ANN, DISCOVER).with(55, &[1, 3, 42, 108, 114, 119, 121, 150]);
+    let asks = Packet::new(ANN, DISCOVER).with(55, &[1, 3, 26, 42, 108, 114, 119, 121, 150]);
     let expected = vec![
         // RFC 3442: before 3, and with the default route, because its reader ignores 3.
         (121, vec![16, 10, 9, 10, 77, 0, 254, 0, 10, 77, 0, 1]),
@@ -41,6 +42,7 @@ fn who_asks_is_told() {
         (42, SERVER.octets().to_vec()),
         (119, b"\x03lab\x07example\x03org\0".to_vec()),
         (108, 1800u32.to_be_bytes().to_vec()),
+        (26, 9000u16.to_be_bytes().to_vec()),
         (114, b"https://portal.example.org/api".to_vec()),
     ];
     assert_eq!(offered(&asks), expected);

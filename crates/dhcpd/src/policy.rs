@@ -119,6 +119,7 @@ fn options(subnet: &config::Subnet) -> Result<SubnetOptions, InvalidNetwork> {
         routes: subnet.routes.iter().map(route).collect::<Result<_, _>>()?,
         captive_portal: subnet.captive_portal.clone(),
         ipv6_only_seconds: subnet.ipv6_only_seconds,
+        mtu: subnet.mtu,
         pxelinux_config: subnet.pxelinux_config.clone(),
         pxelinux_prefix: subnet.pxelinux_prefix.clone(),
         rapid_commit: subnet.rapid_commit,

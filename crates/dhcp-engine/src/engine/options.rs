@@ -49,6 +49,11 @@ impl Exchange<'_> {
         {
             reply.raw_option(IPV6_ONLY, &seconds.to_be_bytes());
         }
+        if let Some(mtu) = options.mtu
+            && self.asks_for(OptionCode::InterfaceMtu)
+        {
+            reply.option(&DhcpOption::InterfaceMtu(mtu));
+        }
         if let Some(url) = &options.captive_portal
             && self.asks_for(CAPTIVE_PORTAL)
         {
