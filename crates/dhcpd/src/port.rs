@@ -43,7 +43,7 @@ pub(crate) struct Received {
     pub(crate) destination: Ipv4Addr,
 }
 
-/// The longest message read. No client sends more; what is longer is cut by the kernel and then not read at all.
+/// The longest message read. No client sends more; of what is longer the kernel keeps the beginning.
 const LONGEST: usize = 4096;
 
 /// Datagrams that are taken before others have their turn.

@@ -55,6 +55,24 @@ fn a_killed_server_keeps_its_promise() {
 }
 
 #[test]
+fn a_reply_that_the_disk_made_late_is_not_sent_and_its_lease_is_kept() {
+    if skipped() {
+        return;
+    }
+    let mut room = Room::new("l");
+    room.start_server();
+    // udhcpc asks again after a second.
+    room.delay_next_sync(1_500_000);
+    let mut client = Client::udhcpc(&room, &["-r", WISHED]);
+    assert_eq!(client.next("bound"), WISHED);
+    room.wait_for_log("reply is late and not sent", 1);
+    assert_eq!(room.state_of(WISHED), "bound");
+    // An event is told of a reply that left.
+    room.wait_for_event("ACK");
+    assert_eq!(room.events().matches("\"ACK\"").count(), 1, "{}", room.events());
+}
+
+#[test]
 fn dhclient_obtains_reboots_with_a_wrong_address_and_releases() {
     if skipped() {
         return;

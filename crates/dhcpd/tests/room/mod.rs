@@ -42,8 +42,8 @@ fn missing() -> Option<String> {
         return Some("network namespaces need root".to_owned());
     }
     let absent = |program: &&str| Command::new(program).arg("--help").stdin(Stdio::null()).output().is_err();
-    let program = ["ip", "udhcpc", "dhclient", "dnsmasq"].into_iter().find(absent)?;
-    Some(format!("{program} is not installed (Debian: iproute2, udhcpc, isc-dhcp-client, dnsmasq-base)"))
+    let program = ["ip", "udhcpc", "dhclient", "dnsmasq", "strace"].into_iter().find(absent)?;
+    Some(format!("{program} is not installed (Debian: iproute2, udhcpc, isc-dhcp-client, dnsmasq-base, strace)"))
 }
 
 /// Two namespaces, a veth pair, a state directory; all gone when dropped.
@@ -161,6 +161,21 @@ impl Room {
         let mut message = [0; 200];
         let length = socket.recv(&mut message).expect("the server says that it is ready");
         assert!(message[..length].starts_with(b"READY=1"));
+    }
+
+    /// A disk that takes this long for the next leases.
+    pub(crate) fn delay_next_sync(&mut self, microseconds: u32) {
+        let server = self.server.as_ref().unwrap().id().to_string();
+        let mut strace = Command::new("strace")
+            .args(["-f", "-o", "/dev/null", "-p", &server, "-e", "trace=fdatasync"])
+            .arg(format!("--inject=fdatasync:delay_exit={microseconds}:when=1"))
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut said = String::new();
+        BufReader::new(strace.stderr.as_mut().unwrap()).read_line(&mut said).unwrap();
+        self.others.push(strace);
+        assert!(said.contains("attached"), "{said}");
     }
 
     /// Power cut, as far as the process is concerned: `ip netns exec` has become the server.
