@@ -55,11 +55,6 @@ struct WireHost {
 }
 
 impl Hosts {
-    /// The host that boots from this card.
-    pub fn by_mac(&self, mac: MacAddr) -> Option<&Host> {
-        self.0.binary_search_by_key(&mac, |host| host.mac).ok().map(|at| &self.0[at])
-    }
-
     /// All of them, by MAC.
     pub fn iter(&self) -> impl Iterator<Item = &Host> {
         self.0.iter()

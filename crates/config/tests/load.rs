@@ -229,7 +229,7 @@ fn every_mistake_in_hosts_names_its_file_too() {
 }
 
 #[test]
-fn hosts_are_found_by_their_card_and_reloaded() {
+fn hosts_are_reloaded() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("rookery.toml");
     fs::write(&file, MINIMAL).unwrap();
@@ -301,6 +301,7 @@ fn an_option_that_could_not_be_sent_is_refused_where_it_stands() {
     let line = |key: &str| refusal(&format!("{MINIMAL}{key}\n"), &[]);
     assert!(line("pxelinux-prefix = \"\"").contains("1 to 255 printable"));
     assert!(line("captive-portal = \"https://a b\"").contains("1 to 255 printable"));
+    assert!(line("mtu = 9500").contains("576 bytes, which IPv4 wants, to 9216"));
     assert!(line("search = [\"lab.example.org\", \"a..b\"]").contains("is no domain name"));
     assert!(line("routes = [\"10.9.0.0/16 via 192.0.2.1\"]").contains("no client could reach it"));
     assert!(line("routes = [\"10.9.0.1/16 via 10.77.0.254\"]").contains("is no route"));

@@ -90,16 +90,6 @@ impl AddressBook {
     pub fn mac_at(&self, address: Ipv4Addr, now: u64) -> Option<MacAddr> {
         self.0.get(&address).filter(|lease| lease.is_active(now))?.mac
     }
-
-    /// All that is known of the address, past leases included.
-    pub fn lease(&self, address: Ipv4Addr) -> Option<&Lease> {
-        self.0.get(&address)
-    }
-
-    /// Every lease, in no order.
-    pub fn leases(&self) -> impl Iterator<Item = &Lease> {
-        self.0.values()
-    }
 }
 
 fn encode(to: &mut Vec<u8>, number: u64, lease: &Lease) {

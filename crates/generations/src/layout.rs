@@ -167,11 +167,6 @@ impl Layout {
         Some((old.parse().ok()?, new.parse().ok()?))
     }
 
-    /// The URL path under which a bundle is served, without the leading slash.
-    pub fn bundle_url(role: &RoleName, old: GenerationId, new: GenerationId) -> String {
-        format!("bundle/{role}/{}", Self::bundle_name(old, new))
-    }
-
     /// The URL path under which a kernel or initrd is served, without the leading slash.
     pub fn boot_url(generation: &GenerationRef, digest: Sha256Digest) -> String {
         format!("boot/{generation}/{digest}")
