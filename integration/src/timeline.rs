@@ -11,7 +11,8 @@ use boot_model::event::{Content, Event, EventKind};
 use boot_model::report::{Status, Step as ClientStep};
 use serde::Serialize;
 
-use crate::log::Line;
+use crate::client::Machine;
+use crate::log::{Line, Log};
 
 /// What was seen of one boot, all on the log's clock.
 #[derive(Debug, Default)]
@@ -83,6 +84,16 @@ const SYSTEMD: &str = "stage 2: systemd starts";
 const LOGIN: &str = "login:";
 
 impl Timeline {
+    /// What a machine that was switched on at `on` has printed, and `events` of it.
+    pub fn of_machine(log: &Log, machine: &Machine, on: Duration, events: Vec<Event>) -> Self {
+        let console = log.since(machine.started());
+        Self::of(&Observed {
+            on,
+            events: events.into_iter().map(|event| (log.at_unix_millis(event.time.unix_millis()), event)).collect(),
+            console: console.into_iter().filter(|line| line.source == machine.name()).collect(),
+        })
+    }
+
     /// Orders what was seen.
     pub fn of(observed: &Observed) -> Self {
         let traffic = Traffic::of(observed.events.iter().map(|(_, event)| event));
@@ -92,7 +103,7 @@ impl Timeline {
         let facts = traffic.fetched_bytes();
         let mut steps = Steps { on: observed.on, previous: observed.on, rows: Vec::new() };
         steps.add("1", "firmware starts and asks the network", observed.first(offered), None);
-        steps.add("2", "address and boot file", observed.first(is_boot_answer), None);
+        steps.add("2", "address and boot file", observed.answered(), None);
         steps.add("3", "loader and menu", observed.loaded(), Some(traffic.loader_bytes));
         steps.add("4", "menu", observed.chosen(), None);
         steps.add("5", "kernel and initrd", observed.last(is_boot_file), Some(traffic.boot_bytes));
@@ -118,6 +129,7 @@ impl Traffic {
         let mut nars = BTreeSet::new();
         for event in events {
             match &event.kind {
+                EventKind::Tftp { bytes, .. } if is_boot_file(&event.kind) => sum.boot_bytes += bytes,
                 EventKind::Tftp { bytes, .. } => sum.loader_bytes += bytes,
                 EventKind::Http { path, content, bytes, complete, status, .. } => {
                     sum.add(*content, *bytes);
@@ -161,6 +173,12 @@ impl Observed {
         self.events.iter().rfind(|(_, event)| is(&event.kind)).map(|(at, _)| *at)
     }
 
+    /// The first answer that ends the firmware's questions with a file's name. Beside another server that may be an offer.
+    fn answered(&self) -> Option<Duration> {
+        let named = |kind: &EventKind, offer| matches!(kind, EventKind::Dhcp { message, boot_file: Some(_), .. } if (message == "OFFER") == offer);
+        self.first(|kind| named(kind, false)).or_else(|| self.first(|kind| named(kind, true)))
+    }
+
     /// The end of the last loader's or menu's file before the kernel was asked for.
     fn loaded(&self) -> Option<Duration> {
         let chosen = self.chosen();
@@ -170,29 +188,31 @@ impl Observed {
 
     /// The request for the first kernel or initrd: somebody, or the time-out, has chosen.
     fn chosen(&self) -> Option<Duration> {
-        self.events.iter().find_map(|(at, event)| match &event.kind {
-            EventKind::Http { content: Content::Boot, milliseconds, .. } => {
-                Some(at.saturating_sub(Duration::from_millis(*milliseconds)))
+        let (at, event) = self.events.iter().find(|(_, event)| is_boot_file(&event.kind))?;
+        match event.kind {
+            EventKind::Http { milliseconds, .. } | EventKind::Tftp { milliseconds, .. } => {
+                Some(at.saturating_sub(Duration::from_millis(milliseconds)))
             }
-            _ => None,
-        })
+            EventKind::Dhcp { .. } | EventKind::Report { .. } => None,
+        }
     }
-}
-
-fn is_boot_answer(kind: &EventKind) -> bool {
-    matches!(kind, EventKind::Dhcp { message, boot_file: Some(_), .. } if message == "ACK")
 }
 
 fn is_loader_file(kind: &EventKind) -> bool {
     match kind {
-        EventKind::Tftp { outcome, .. } => outcome == "done",
+        EventKind::Tftp { outcome, .. } => outcome == "done" && !is_boot_file(kind),
         EventKind::Http { content, .. } => matches!(content, Content::Menu | Content::Loader),
         EventKind::Dhcp { .. } | EventKind::Report { .. } => false,
     }
 }
 
+/// A kernel or initrd; Debian's signed GRUB has no HTTP.
 fn is_boot_file(kind: &EventKind) -> bool {
-    matches!(kind, EventKind::Http { content: Content::Boot, .. })
+    match kind {
+        EventKind::Http { content, .. } => *content == Content::Boot,
+        EventKind::Tftp { file, .. } => file.starts_with("boot/"),
+        EventKind::Dhcp { .. } | EventKind::Report { .. } => false,
+    }
 }
 
 fn is_done(kind: &EventKind, step: ClientStep) -> bool {
@@ -296,5 +316,21 @@ mod tests {
         assert_eq!((timeline.total_seconds, timeline.login_seconds), (Some(29.0), Some(31.0)));
         assert_eq!(timeline.traffic.nars, 1);
         assert_eq!(timeline.to_string().lines().count(), 14);
+    }
+
+    #[test]
+    fn grub_brings_the_kernel_by_tftp() {
+        let tftp = |at, file: &str, bytes: u64, took: u64| {
+            event(
+                at,
+                &format!(
+                    r#""event":"tftp","file":"{file}","bytes":{bytes},"outcome":"done","block-size":1408,"window":1,"milliseconds":{took}"#
+                ),
+            )
+        };
+        let events = vec![tftp(2000, "grub/x64.cfg", 500, 10), tftp(9000, "boot/lab/1-a/b", 8_000_000, 4000)];
+        let timeline = Timeline::of(&Observed { events, ..Observed::default() });
+        let ends: Vec<_> = timeline.steps[2..5].iter().map(|step| (step.at_seconds, step.bytes)).collect();
+        assert_eq!(ends, [(Some(2.0), Some(500)), (Some(5.0), None), (Some(9.0), Some(8_000_000))]);
     }
 }

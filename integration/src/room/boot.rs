@@ -9,7 +9,7 @@ use crate::client::{Client, Machine};
 use crate::log::Place;
 use crate::servers::{Mark, Servers};
 use crate::system::Toplevel;
-use crate::timeline::{Observed, Timeline, Traffic};
+use crate::timeline::{Timeline, Traffic};
 use crate::{Error, Result};
 
 /// One boot of one client, from switching on; everything that services write meanwhile belongs to it.
@@ -152,14 +152,8 @@ impl<'a> Boot<'a> {
 
     /// The boot so far, step by step.
     pub fn timeline(&self, servers: &Servers<'_>) -> Result<Timeline> {
-        let log = self.room.lab.log();
-        let console = log.since(self.machine.started());
         let events = servers.events_since(&self.mark)?;
-        Ok(Timeline::of(&Observed {
-            on: self.on,
-            events: events.into_iter().map(|event| (log.at_unix_millis(event.time.unix_millis()), event)).collect(),
-            console: console.into_iter().filter(|line| line.source == self.machine.name()).collect(),
-        }))
+        Ok(Timeline::of_machine(self.room.lab.log(), &self.machine, self.on, events))
     }
 
     /// The first report that ends this step, or says that any step failed.

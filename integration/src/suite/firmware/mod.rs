@@ -9,9 +9,12 @@ mod unsigned;
 
 use std::time::Duration;
 
+use boot_model::event::Event;
+
 use super::Test;
 use crate::client::{Card, Firmware, Machine};
 use crate::room::MARKER;
+use crate::timeline::Timeline;
 use crate::{Error, Result};
 use network::Network;
 use scene::{Scene, Stage};
@@ -50,6 +53,7 @@ fn boots(name: &'static str, scene: Scene) -> Test {
         let stage = scene.set(context)?;
         let mut servers = stage.room.serve()?;
         let mark = servers.mark()?;
+        let on = stage.room.lab.log().elapsed();
         let mut machines = stage.switch_on()?;
         if scene.loads_grub() {
             machines.iter_mut().try_for_each(choose_in_grub)?;
@@ -57,10 +61,27 @@ fn boots(name: &'static str, scene: Scene) -> Test {
         for (number, machine) in machines.iter().enumerate() {
             expect_marker(&stage, number, machine)?;
         }
-        scene.network.expect_answers(&servers.events_since(&mark)?, &stage.clients)?;
+        let events = servers.events_since(&mark)?;
+        scene.network.expect_answers(&events, &stage.clients)?;
+        stage.clients.iter().zip(&machines).try_for_each(|(client, machine)| {
+            note_timeline(&stage, machine, on, network::events_of(&events, client, &stage.clients))
+        })?;
         drop(machines);
         servers.stop_all()
     })
+}
+
+/// Writes the boot down, step by step up to the initrd, and holds it against the order of docs/boot-flow.md.
+fn note_timeline(stage: &Stage, machine: &Machine, on: Duration, events: Vec<Event>) -> Result<()> {
+    let log = stage.room.lab.log();
+    let timeline = Timeline::of_machine(log, machine, on, events);
+    timeline.to_string().lines().for_each(|line| log.note(machine.name(), line));
+    // To the kernel's start. A menu's time is known by what follows it.
+    let ends: Vec<_> = timeline.steps[..6].iter().map(|step| step.at_seconds).collect();
+    if ends.iter().any(Option::is_none) || !ends.is_sorted() {
+        return Err(Error::Wrong(format!("the boot of {} was not seen in order:\n{timeline}", machine.name())));
+    }
+    Ok(())
 }
 
 /// Takes the entry that GRUB has chosen. On a busy host GRUB measures its clock wrongly, and its seconds last for minutes.

@@ -154,6 +154,17 @@ fn concerns(event: &Event, client: &Client) -> bool {
     event.mac.is_some_and(|mac| mac.to_string() == client.mac())
 }
 
+/// What services wrote about this one of the clients, by its card or by an address that it was given here; about the only one all.
+pub(super) fn events_of(events: &[Event], client: &Client, clients: &[Client]) -> Vec<Event> {
+    if clients.len() == 1 {
+        return events.to_vec();
+    }
+    let given: Vec<_> =
+        events.iter().filter(|event| concerns(event, client)).filter_map(|event| event.address).collect();
+    let is_its = |event: &&Event| concerns(event, client) || event.address.is_some_and(|one| given.contains(&one));
+    events.iter().filter(is_its).cloned().collect()
+}
+
 fn is_answer(event: &Event, wanted: &str) -> bool {
     matches!(&event.kind, EventKind::Dhcp { reason, .. } if reason.starts_with(wanted))
 }
