@@ -97,7 +97,7 @@ fn decline(context: &Context<'_>, program: Program) -> Result<()> {
     servers.stop_all()
 }
 
-/// Remembers an address, or asks for it, that is not its own any more.
+/// Remembers an address, or asks for it, that is not its own any more. (systemd's after a power cut does neither.)
 fn reboot(context: &Context<'_>, program: Program) -> Result<()> {
     let lab = context.lab(0)?;
     let room = Room::open(context, &lab)?;
@@ -114,7 +114,7 @@ fn reboot(context: &Context<'_>, program: Program) -> Result<()> {
     room.reserve(reserved)?;
     servers.start_one(Service::Dhcpd)?;
     let mark = servers.mark()?;
-    let _client = Client::start(program, &lab, &room.card, "client-again")?;
+    let _client = Client::start_again(program, &lab, &room.card, address)?;
     if program.remembers() {
         room.wait(&servers, &mark, "a refusal", |event| is(event, "NAK", ""))?;
     }

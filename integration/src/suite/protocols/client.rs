@@ -35,7 +35,8 @@ pub(super) struct Client<'a> {
 }
 
 impl Program {
-    /// Whether it asks for the address that it remembers (INIT-REBOOT) instead of starting over.
+    /// Whether it asks for the address that it remembers (INIT-REBOOT) instead of starting over. BusyBox's is told the address
+    /// and starts over with it as a wish; systemd's keeps it in /run, which is gone after a power cut.
     pub(super) fn remembers(self) -> bool {
         matches!(self, Self::Dhclient | Self::Dhcpcd)
     }
@@ -45,6 +46,17 @@ impl<'a> Client<'a> {
     /// Starts it on the card `eth0`. `name` is its name in the log; what it remembers of earlier runs is in the lab's scratch
     /// directory.
     pub(super) fn start(program: Program, lab: &'a Lab, card: &'a Namespace, name: &str) -> Result<Self> {
+        Self::start_with(program, lab, card, name, &[])
+    }
+
+    /// Starts it again; those that remember nothing by themselves, and can be told, are told what address they had.
+    pub(super) fn start_again(program: Program, lab: &'a Lab, card: &'a Namespace, had: Ipv4Addr) -> Result<Self> {
+        let had = had.to_string();
+        let wish = ["-r", &had];
+        Self::start_with(program, lab, card, "client-again", if program == Program::Udhcpc { &wish } else { &[] })
+    }
+
+    fn start_with(program: Program, lab: &'a Lab, card: &'a Namespace, name: &str, arguments: &[&str]) -> Result<Self> {
         let directory = lab.scratch().join("client");
         fs::create_dir_all(&directory).map_err(Error::io("making the client's directory"))?;
         let mut command = match program {
@@ -53,6 +65,7 @@ impl<'a> Client<'a> {
             Program::Dhcpcd => dhcpcd(card, &directory)?,
             Program::Networkd => networkd(card, &directory)?,
         };
+        command.args(arguments);
         let process = Process::start(lab.log(), name, &mut command)?;
         Ok(Self { program, lab, card, directory, process })
     }
