@@ -16,6 +16,8 @@ pub(super) enum Measure {
     Leases,
     /// Leases a second when four times as many are asked for.
     Flooded,
+    /// How many times the best rate that was: DISCOVERs sent.
+    Pressure,
     /// Milliseconds from REQUEST to ACK, which so many of a hundred don't exceed.
     Delay(usize),
     /// Seconds until so many machines, switched on at once, have their leases.

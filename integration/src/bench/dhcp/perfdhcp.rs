@@ -104,6 +104,11 @@ impl Asked {
         self.finished as f64 / SECONDS
     }
 
+    /// DISCOVERs a second.
+    pub(super) fn begun_per_second(&self) -> f64 {
+        self.begun as f64 / SECONDS
+    }
+
     /// From REQUEST to ACK, so that `percent` of a hundred are not slower.
     pub(super) fn milliseconds(&self, percent: usize) -> f64 {
         percentile(&self.delays, percent)
