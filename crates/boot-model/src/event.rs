@@ -32,7 +32,8 @@ pub struct Event {
 pub enum EventKind {
     /// DHCP: an address was offered, promised or refused. `message` is the reply's type (OFFER, ACK, NAK), `reason` why.
     Dhcp {
-        /// The reply's message type, in capitals.
+        /// The reply's message type, in capitals. ACK is of a lease only: INFORM and BOOT-SERVER (port 4011) are answers to a sender
+        /// that has its address from elsewhere, or says so.
         message: String,
         /// The file that the client was told to boot.
         #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -330,7 +330,10 @@ impl Server {
 fn event(decision: &Decision) -> Event {
     let message = match decision.verdict {
         Verdict::Offer(_) | Verdict::ProxyOffer => "OFFER",
-        Verdict::Ack(..) | Verdict::Informed | Verdict::BootServer => "ACK",
+        // An ACK is of a lease. These two are acknowledged as well, and their addresses are whatever the sender wrote.
+        Verdict::Ack(..) => "ACK",
+        Verdict::Informed => "INFORM",
+        Verdict::BootServer => "BOOT-SERVER",
         Verdict::NothingToAdd => "DISCOVER",
         Verdict::Nak(_) => "NAK",
         Verdict::Released => "RELEASE",

@@ -209,3 +209,27 @@ fn beside_dnsmasq_on_one_machine() {
     client.signal(RENEW);
     assert_eq!(client.next("renew"), address);
 }
+
+/// Whoever sends these writes the card and the address as it likes: what follows events must not take them for leases.
+#[test]
+fn an_answer_without_a_lease_is_no_ack_in_the_events() {
+    if skipped() {
+        return;
+    }
+    let mut room = Room::new("n");
+    room.publish_something();
+    room.start_server();
+    room.in_client_namespace(|| {
+        room::ip(&["addr", "add", "10.77.0.42/24", "dev", "card"]);
+        let socket = std::net::UdpSocket::bind("10.77.0.42:68").unwrap();
+        for (message, port) in [(8, 67), (3, 4011)] {
+            let mut request = rom(message, 7, &[]);
+            request[12..16].copy_from_slice(&[10, 77, 0, 42]);
+            socket.send_to(&request, ("10.77.0.1", port)).unwrap();
+            replies(&socket, |replies| replies.len() == 1);
+        }
+    });
+    room.wait_for_event(r#""message":"INFORM""#);
+    room.wait_for_event(r#""message":"BOOT-SERVER""#);
+    assert!(!room.events().contains(r#""message":"ACK""#), "{}", room.events());
+}

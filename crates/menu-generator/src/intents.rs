@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use boot_model::event::{Event, EventKind};
 use boot_model::intent::Intent;
 use boot_model::{MacAddr, Timestamp};
+use config::{Mode, Network, Subnet};
 use generations::Layout;
 use tracing::{info, warn};
 
@@ -24,6 +25,8 @@ pub struct Intents {
     dhcpd: Followed,
     nar_cache: Followed,
     tftpd: Followed,
+    /// The networks where another server gives the addresses, and ours says what to boot.
+    foreign: Vec<Network>,
     /// The addresses of machines with a wish, and since when.
     leased: HashMap<Ipv4Addr, (MacAddr, Timestamp)>,
     /// In force.
@@ -36,12 +39,14 @@ pub struct Intents {
 
 impl Intents {
     /// Nothing is read yet.
-    pub fn new(layout: &Layout) -> Self {
+    pub fn new(layout: &Layout, subnets: &[Subnet]) -> Self {
+        let foreign = subnets.iter().filter(|subnet| subnet.mode == Mode::Proxy).map(|subnet| subnet.network);
         Self {
             layout: layout.clone(),
             dhcpd: Followed::new(layout, "dhcpd"),
             nar_cache: Followed::new(layout, "nar-cache"),
             tftpd: Followed::new(layout, "tftpd"),
+            foreign: foreign.collect(),
             leased: HashMap::new(),
             active: BTreeMap::new(),
             done: Vec::new(),
@@ -56,7 +61,7 @@ impl Intents {
 
     /// What is wished now, for those who only look.
     pub fn look(layout: &Layout, now: Timestamp) -> BTreeMap<MacAddr, Intent> {
-        let mut intents = Self::new(layout);
+        let mut intents = Self::new(layout, &[]);
         intents.read(now);
         intents.active
     }
@@ -114,13 +119,19 @@ impl Intents {
     }
 
     /// Remembers whose an address is: a room of thousands has few machines with a wish.
+    ///
+    /// Where we give the addresses only a lease says so: the other answers repeat what a sender wrote. Beside another server nothing
+    /// better is known than whom port 4011 was asked by, which says nothing about addresses of ours.
     fn learn(&mut self, event: &Event) {
         let EventKind::Dhcp { message, .. } = &event.kind else { return };
         let (Some(mac), Some(address)) = (event.mac, event.address) else { return };
-        if message != "ACK" {
+        let Self { foreign, .. } = self;
+        let is_foreign = |address| foreign.iter().any(|network| network.contains_host(address));
+        let here = is_foreign(address);
+        if message != if here { "BOOT-SERVER" } else { "ACK" } {
             return;
         }
-        self.leased.retain(|known, (owner, _)| *known != address && *owner != mac);
+        self.leased.retain(|known, (owner, _)| *known != address && (*owner != mac || is_foreign(*known) != here));
         if self.active.contains_key(&mac) {
             self.leased.insert(address, (mac, event.time));
         }

@@ -31,7 +31,7 @@ pub async fn serve(config: Config, file: PathBuf, process: Process) -> Result<()
         snapshots.send_replace(Arc::clone(snapshot));
     })?;
     let hosts = config.hosts.clone();
-    let intents = Intents::new(&layout);
+    let intents = Intents::new(&layout, &config.subnets);
     let mut generator = Generator {
         config,
         file,
