@@ -85,11 +85,11 @@ impl Intent {
     }
 
     /// Whether this event says that the machine has done it. Events carry a MAC only if the sender's address is known to be
-    /// its own.
+    /// its own. `carried` says of which generations the entries that are booted unasked have carried the consent to erase.
     ///
     /// A generation counts as booted as soon as its initrd speaks: one that fails later must not be booted again and again. A report of
     /// a kernel that was started before the wish speaks of an earlier boot. A memory test tells nobody; that it was downloaded counts.
-    pub fn fulfilled_by(&self, event: &Event) -> bool {
+    pub fn fulfilled_by(&self, event: &Event, carried: impl Fn(&GenerationRef) -> bool) -> bool {
         if event.mac != Some(self.mac) || event.time < self.created {
             return false;
         }
@@ -98,7 +98,8 @@ impl Intent {
                 let started = event.time.unix_millis().saturating_sub(report.uptime_ms);
                 let wished = match next {
                     Next::Generation { generation } => report.generation.as_ref() == Some(generation),
-                    Next::Reinstall { .. } => true,
+                    // Somebody may have chosen another entry, which erases nothing. A report does not tell specialisations apart.
+                    Next::Reinstall { .. } => report.generation.as_ref().is_some_and(carried),
                     Next::Memtest => false,
                 };
                 wished && started >= self.created.unix_millis()
@@ -146,6 +147,11 @@ mod tests {
         EventKind::Report { report }
     }
 
+    /// Generation 40 carries whatever consent there is.
+    fn done(wish: &Intent, event: &Event) -> bool {
+        wish.fulfilled_by(event, |generation| generation.to_string() == "lab/40-cccccccc")
+    }
+
     fn reinstall() -> Next {
         Next::Reinstall { serial: "S1".parse().unwrap(), nonce: Nonce::new([1; 16]) }
     }
@@ -174,13 +180,20 @@ mod tests {
     #[test]
     fn only_a_boot_after_the_wish_answers_it() {
         let wish = intent(Next::Generation { generation: "lab/41-aaaaaaaa".parse().unwrap() });
-        assert!(wish.fulfilled_by(&event(30_000, report(2_000, "lab/41-aaaaaaaa"))));
-        assert!(!wish.fulfilled_by(&event(30_000, report(2_000, "lab/42-bbbbbbbb"))), "somebody chose another entry");
-        assert!(!wish.fulfilled_by(&event(30_000, report(31_000, "lab/41-aaaaaaaa"))), "the boot before");
+        assert!(done(&wish, &event(30_000, report(2_000, "lab/41-aaaaaaaa"))));
+        assert!(!done(&wish, &event(30_000, report(2_000, "lab/42-bbbbbbbb"))), "somebody chose another entry");
+        assert!(!done(&wish, &event(30_000, report(31_000, "lab/41-aaaaaaaa"))), "the boot before");
         let mut foreign = event(30_000, report(2_000, "lab/41-aaaaaaaa"));
         foreign.mac = None;
-        assert!(!wish.fulfilled_by(&foreign), "an address that is nobody's");
-        assert!(intent(reinstall()).fulfilled_by(&event(30_000, report(2_000, "lab/42-bbbbbbbb"))));
+        assert!(!done(&wish, &foreign), "an address that is nobody's");
+    }
+
+    #[test]
+    fn only_the_generation_that_carried_the_consent_ends_it() {
+        let wish = intent(reinstall());
+        assert!(done(&wish, &event(30_000, report(2_000, "lab/40-cccccccc"))));
+        assert!(!done(&wish, &event(30_000, report(2_000, "lab/42-bbbbbbbb"))), "it had none");
+        assert!(!done(&wish, &event(30_000, report(31_000, "lab/40-cccccccc"))), "the boot before");
     }
 
     #[test]
@@ -194,8 +207,8 @@ mod tests {
             milliseconds: 1,
         };
         let wish = intent(Next::Memtest);
-        assert!(wish.fulfilled_by(&event(1, http("/memtest-bios", true))));
-        assert!(!wish.fulfilled_by(&event(1, http("/memtest-bios", false))));
+        assert!(done(&wish, &event(1, http("/memtest-bios", true))));
+        assert!(!done(&wish, &event(1, http("/memtest-bios", false))));
         let tftp = |file: &str, outcome: &str| EventKind::Tftp {
             file: file.to_owned(),
             bytes: 1,
@@ -204,10 +217,10 @@ mod tests {
             window: 1,
             milliseconds: 1,
         };
-        assert!(wish.fulfilled_by(&event(1, tftp("memtest-efi", "done"))));
-        assert!(!wish.fulfilled_by(&event(1, tftp("memtest-efi", "aborted"))));
-        assert!(!wish.fulfilled_by(&event(1, tftp("grubx64.efi", "done"))));
-        assert!(!wish.fulfilled_by(&event(1, http("/boot.ipxe", true))));
-        assert!(!wish.fulfilled_by(&event(1, report(0, "lab/42-bbbbbbbb"))));
+        assert!(done(&wish, &event(1, tftp("memtest-efi", "done"))));
+        assert!(!done(&wish, &event(1, tftp("memtest-efi", "aborted"))));
+        assert!(!done(&wish, &event(1, tftp("grubx64.efi", "done"))));
+        assert!(!done(&wish, &event(1, http("/boot.ipxe", true))));
+        assert!(!done(&wish, &event(1, report(0, "lab/42-bbbbbbbb"))));
     }
 }

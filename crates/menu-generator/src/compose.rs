@@ -34,12 +34,14 @@ pub struct Composer<'a> {
     pub memtest: bool,
 }
 
-/// An entry that a menu does not offer, and why.
+/// An entry that a menu does not offer, or a consent that it does not carry, and why.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct LeftOut {
     generation: GenerationRef,
     specialisation: Option<SpecialisationName>,
     loader: Loader,
+    /// Whether only the consent to erase is left out.
+    consent: bool,
     reason: String,
 }
 
@@ -65,19 +67,15 @@ impl Composer<'_> {
     fn menu(&self, role: &Role, own: Own<'_>, left_out: &mut BTreeSet<LeftOut>) -> Menu {
         let default = self.default_of(role, own);
         let shown = self.shown(role, default);
-        let erasing = own.intent.and_then(Intent::consent);
-        let offered: Vec<(Row<'_>, Boot)> = shown
+        let mut offered: Vec<(Row<'_>, Boot)> = shown
             .iter()
             .flat_map(|generation| generation.entries.iter().map(move |entry| (*generation, entry)))
             .filter_map(|(generation, entry)| {
                 let is_default = entry.specialisation.is_none() && Some(generation.id) == default;
-                let consent = erasing.as_ref().filter(|_| is_default);
-                match self.boot(role, generation, entry, consent) {
+                match self.boot(role, generation, entry, None) {
                     Ok(boot) => Some((Row { generation, entry, default: is_default }, boot)),
                     Err(reason) => {
-                        let specialisation = entry.specialisation.clone();
-                        let loader = self.loader;
-                        left_out.insert(LeftOut { generation: generation.reference(), specialisation, loader, reason });
+                        left_out.insert(self.left_out(generation, entry, reason));
                         None
                     }
                 }
@@ -90,6 +88,8 @@ impl Composer<'_> {
         let named = offered.iter().position(|(row, _)| row.default);
         let newest = || offered.iter().position(|(row, _)| row.entry.specialisation.is_none());
         let preselected = named.or_else(newest).unwrap_or(0);
+        let consent = own.intent.and_then(Intent::consent);
+        let erases = consent.and_then(|consent| self.attach(role, &consent, &mut offered[preselected], left_out));
         let rows: Vec<Row<'_>> = offered.iter().map(|(row, _)| *row).collect();
         let columns = Columns::fitting(&rows);
         let boots = offered.into_iter().map(|(_, boot)| boot);
@@ -103,14 +103,42 @@ impl Composer<'_> {
             timeout_seconds: role.menu_timeout_seconds,
             locked: role.locked,
             serial_console: role.serial_console.clone(),
+            erases,
         };
         self.add_memtest(&mut menu, role, own);
-        if let Some(note) = own.intent.and_then(|intent| self.note(role, intent)) {
+        if let Some(note) = own.intent.and_then(|intent| self.note(role, intent, menu.erases.is_some())) {
             menu.notes.push(note);
             // Nobody need be there for what was wished.
             menu.timeout_seconds = menu.timeout_seconds.max(1);
         }
         menu
+    }
+
+    /// Puts the consent into the entry that is booted unasked, whichever that is for this loader; the generation that then carries it.
+    ///
+    /// Where it can't be carried the machine boots as usual and the wish stands: a menu must not say what does not happen.
+    fn attach(
+        &self,
+        role: &Role,
+        consent: &EraseConsent,
+        (row, boot): &mut (Row<'_>, Boot),
+        left_out: &mut BTreeSet<LeftOut>,
+    ) -> Option<GenerationRef> {
+        match self.boot(role, row.generation, row.entry, Some(consent)) {
+            Ok(erasing) => {
+                *boot = erasing;
+                Some(row.generation.reference())
+            }
+            Err(reason) => {
+                left_out.insert(LeftOut { consent: true, ..self.left_out(row.generation, row.entry, reason) });
+                None
+            }
+        }
+    }
+
+    fn left_out(&self, generation: &Generation, entry: &Entry, reason: String) -> LeftOut {
+        let specialisation = entry.specialisation.clone();
+        LeftOut { generation: generation.reference(), specialisation, loader: self.loader, consent: false, reason }
     }
 
     fn add_memtest(&self, menu: &mut Menu, role: &Role, own: Own<'_>) {
@@ -131,14 +159,14 @@ impl Composer<'_> {
     }
 
     /// What the menu says of a wish; nothing where this loader can't fulfil it.
-    fn note(&self, role: &Role, intent: &Intent) -> Option<String> {
+    fn note(&self, role: &Role, intent: &Intent, erases: bool) -> Option<String> {
         match &intent.next {
             Next::Generation { generation } => {
                 self.published(role, generation.id).map(|_| format!("Next boot only: generation {}", generation.id))
             }
             Next::Memtest => self.can_test_memory().then(|| "Next boot only: the memory test".to_owned()),
             Next::Reinstall { serial, .. } => {
-                Some(format!("Next boot only: ERASES EVERYTHING on the disk with serial {serial}"))
+                erases.then(|| format!("Next boot only: ERASES EVERYTHING on the disk with serial {serial}"))
             }
         }
     }
@@ -161,6 +189,7 @@ impl Composer<'_> {
                     timeout_seconds: 0,
                     locked,
                     serial_console: None,
+                    erases: None,
                 }
             }
         }
@@ -250,6 +279,7 @@ impl Composer<'_> {
             timeout_seconds: PATIENCE,
             locked: role.locked,
             serial_console: role.serial_console.clone(),
+            erases: None,
         }
     }
 }
@@ -301,6 +331,7 @@ fn unregistered() -> Menu {
         timeout_seconds: PATIENCE,
         locked: false,
         serial_console: None,
+        erases: None,
     }
 }
 
@@ -310,6 +341,13 @@ impl fmt::Display for LeftOut {
         if let Some(name) = &self.specialisation {
             write!(f, " [{name}]")?;
         }
-        write!(f, " is not in the menus for {}: {}", self.loader, self.reason)
+        let Self { loader, reason, .. } = self;
+        match self.consent {
+            false => write!(f, " is not in the menus for {loader}: {reason}"),
+            true => write!(
+                f,
+                " cannot carry the consent to erase in the menus for {loader}, so nothing is erased: {reason}"
+            ),
+        }
     }
 }

@@ -1,13 +1,13 @@
 //! Wishes for machines' next boots, and the events that say that they were fulfilled.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs;
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
 
 use boot_model::event::{Event, EventKind};
 use boot_model::intent::Intent;
-use boot_model::{MacAddr, Timestamp};
+use boot_model::{GenerationRef, MacAddr, Timestamp};
 use config::{Mode, Network, Subnet};
 use generations::Layout;
 use tracing::{info, warn};
@@ -31,6 +31,8 @@ pub struct Intents {
     leased: HashMap<Ipv4Addr, (MacAddr, Timestamp)>,
     /// In force.
     active: BTreeMap<MacAddr, Intent>,
+    /// The generations whose entries have carried a machine's consent to erase; `None` before the first set of menus stands.
+    carried: Option<BTreeMap<MacAddr, BTreeSet<GenerationRef>>>,
     /// Fulfilled or void, and not to be read again.
     done: Vec<Intent>,
     /// Files that can't be read, said once.
@@ -49,6 +51,7 @@ impl Intents {
             foreign: foreign.collect(),
             leased: HashMap::new(),
             active: BTreeMap::new(),
+            carried: None,
             done: Vec::new(),
             refused: Vec::new(),
         }
@@ -70,13 +73,26 @@ impl Intents {
     pub fn refresh(&mut self, now: Timestamp) -> bool {
         let before = self.active.clone();
         self.read(now);
+        if let Some(carried) = &mut self.carried {
+            // What carried the consent of a wish says nothing about the next one.
+            carried.retain(|mac, _| self.active.get(mac) == before.get(mac));
+        }
         if self.active.is_empty() {
             [&mut self.dhcpd, &mut self.nar_cache, &mut self.tftpd].into_iter().for_each(Followed::forget);
             self.leased.clear();
-        } else {
+        } else if self.carried.is_some() || self.active.values().all(|intent| intent.consent().is_none()) {
             self.follow_events();
         }
         before != self.active
+    }
+
+    /// To be told which generations carry which machine's consent, in the set of menus that stands now. A machine may still boot what an
+    /// earlier set said, so those count as long as the wish stands.
+    pub fn carried(&mut self, erasing: BTreeMap<MacAddr, BTreeSet<GenerationRef>>) {
+        let carried = self.carried.get_or_insert_default();
+        for (mac, generations) in erasing {
+            carried.entry(mac).or_default().extend(generations);
+        }
     }
 
     fn read(&mut self, now: Timestamp) {
@@ -139,7 +155,8 @@ impl Intents {
 
     fn heed(&mut self, event: &Event) {
         let Some(intent) = event.mac.and_then(|mac| self.active.get(&mac)) else { return };
-        if intent.fulfilled_by(event) {
+        let carried = self.carried.as_ref().and_then(|carried| carried.get(&intent.mac));
+        if intent.fulfilled_by(event, |generation| carried.is_some_and(|carried| carried.contains(generation))) {
             let mac = intent.mac;
             info!(%mac, "the wish for the next boot is fulfilled");
             self.forget(mac);

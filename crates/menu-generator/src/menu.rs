@@ -1,4 +1,4 @@
-use boot_model::CommandLine;
+use boot_model::{CommandLine, GenerationRef};
 use config::SerialConsole;
 
 /// What a person before a machine's screen sees and can choose, whichever loader shows it.
@@ -20,6 +20,8 @@ pub struct Menu {
     pub locked: bool,
     /// The serial line that the loader is to use besides the screen, where it can.
     pub serial_console: Option<SerialConsole>,
+    /// The generation whose entry, booted unasked, carries a consent to erase a disk.
+    pub erases: Option<GenerationRef>,
 }
 
 /// One line of a menu.

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use boot_model::intent::Intent;
-use boot_model::{MacAddr, RoleName};
+use boot_model::{GenerationRef, MacAddr, RoleName};
 use config::{Config, Hosts, Subnet};
 use generations::{Layout, Snapshot};
 
@@ -32,6 +32,8 @@ pub struct Rendered {
     pub files: BTreeMap<PathBuf, Arc<str>>,
     /// Entries that are published and not offered.
     pub left_out: BTreeSet<LeftOut>,
+    /// The generations that carry a machine's consent to erase a disk, in the menu of some loader.
+    pub erasing: BTreeMap<MacAddr, BTreeSet<GenerationRef>>,
 }
 
 /// Renders every menu of the site: for each address of this server and each loader one for unknown machines, and one for each host
@@ -76,6 +78,9 @@ fn render_for(sources: &Sources<'_>, subnet: &Subnet, loader: Loader, rendered: 
             Arc::clone(&of_roles[&role.name])
         } else {
             let menu = composer.host(role, host, intent, &mut rendered.left_out);
+            if let Some(generation) = &menu.erases {
+                rendered.erasing.entry(host.mac).or_default().insert(generation.clone());
+            }
             loader.render(&menu, server).into()
         };
         rendered.files.insert(loader.file(address, Some(host.mac)), text);

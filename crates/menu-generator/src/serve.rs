@@ -10,7 +10,7 @@ use service::{Failure, Process};
 use tokio::sync::watch;
 use tracing::{error, info, warn};
 
-use crate::{Intents, LeftOut, SetError, Sources, Stored, render, store};
+use crate::{Intents, LeftOut, Rendered, SetError, Sources, Stored, render, store};
 
 /// How long after a set that could not be stored it is tried again, if nothing happens before.
 const RETRY: Duration = Duration::from_secs(10);
@@ -113,19 +113,21 @@ impl Generator {
     /// Renders and stores a set; the number of its files.
     fn publish(&mut self) -> Result<usize, SetError> {
         let began = Instant::now();
-        let rendered = render(&Sources {
+        let Rendered { files, left_out, erasing } = render(&Sources {
             config: &self.config,
             hosts: &self.hosts,
             snapshot: &self.snapshot,
             intents: self.intents.active(),
             memtest: self.memtest,
         });
-        for left_out in rendered.left_out.difference(&self.left_out) {
+        for left_out in left_out.difference(&self.left_out) {
             warn!(reason = %left_out, "an entry is left out of the menus");
         }
-        self.left_out = rendered.left_out;
-        let files = rendered.files.len();
-        if let Stored::New(set) = store(&self.layout, &rendered.files)? {
+        self.left_out = left_out;
+        let stored = store(&self.layout, &files)?;
+        let files = files.len();
+        self.intents.carried(erasing);
+        if let Stored::New(set) = stored {
             let milliseconds = began.elapsed().as_millis() as u64;
             info!(set, files, milliseconds, "new menus are in force");
         }
