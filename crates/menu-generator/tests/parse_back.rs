@@ -3,23 +3,20 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking, in its helper functions too")]
 
+mod checks;
 pub(crate) mod common;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::Ipv4Addr;
 
 use boot_model::intent::{Intent, Next};
-use boot_model::{KernelParameter, Label, MacAddr, Nonce};
-use common::grub;
-use common::ipxe::Script;
-use common::pxelinux::Configuration;
+use boot_model::{Architecture, KernelParameter, Label, MacAddr, Nonce};
+use checks::{SERVER, boots, url};
 use common::{Draft, SITE, Site};
 use config::Config;
 use generations::Snapshot;
-use menu_generator::{Action, Boot, Composer, Item, Loader, Menu, Rendered};
+use menu_generator::{Composer, Loader, Menu, Rendered};
 use proptest::prelude::*;
 
-const SERVER: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 1);
 const MAC: &str = "52:54:00:77:00:01";
 
 /// Texts that loaders could misread, between ordinary ones.
@@ -75,14 +72,18 @@ fn parameters() -> impl Strategy<Value = Vec<String>> {
     prop::collection::vec(prop_oneof![plain, quoted], 0..6)
 }
 
+/// Two roles of this title, between which unknown machines choose.
 pub(crate) fn site(title: &str) -> Site {
-    site_with(title, "")
+    site_with([title, title], ["", ""])
 }
 
-/// With these settings of the role, too.
-fn site_with(title: &str, settings: &str) -> Site {
-    let title = format!("title = {}\n{settings}", serde_json::to_string(title).unwrap());
-    let config = SITE.replace("title = \"Physics lab – Zürich\"\n", &title);
+/// With these titles and settings of the two.
+fn site_with(titles: [&str; 2], settings: [&str; 2]) -> Site {
+    let role = |n: usize| format!("title = {}\n{}", serde_json::to_string(titles[n]).unwrap(), settings[n]);
+    let config = SITE
+        .replace("title = \"Physics lab – Zürich\"\n", &role(0))
+        .replace("name = \"staff\"\n", &format!("name = \"staff\"\n{}", role(1)))
+        .replace("role = \"lab\" }", "menu = [\"lab\", \"staff\"] }");
     let site = Site::new(&config, &format!("[[host]]\nmac = \"{MAC}\"\nname = \"pc-01\"\nrole = \"lab\"\n"));
     site.install_memtest();
     site
@@ -97,9 +98,18 @@ fn settings() -> impl Strategy<Value = String> {
     })
 }
 
+/// Publishes what PCs start, and the same for 64-bit Arm.
+pub(crate) fn publish(site: &Site, draft: &Draft) {
+    let Draft { number, letter, .. } = *draft;
+    // Of two generations neither the numbers nor the paths are the same.
+    let letter = char::from(letter as u8 - b'a' + b'1');
+    site.publish(draft);
+    site.publish(&Draft { number: number + 100, letter, architecture: Architecture::Aarch64, ..draft.clone() });
+}
+
 /// The model, and the host's file.
 fn model_and_text(site: &Site, loader: Loader) -> (Menu, String) {
-    Reading::of(site).model_and_text(loader)
+    Reading::of(site).host(loader)
 }
 
 /// A site as it is read once for all loaders.
@@ -116,196 +126,37 @@ impl Reading {
         Self { config, snapshot, intents: site.intents(), rendered }
     }
 
-    fn model_and_text(&self, loader: Loader) -> (Menu, String) {
-        let Self { config, snapshot, intents, rendered } = self;
-        let (server, mac) = (format!("{SERVER}:8080").parse().unwrap(), MAC.parse().unwrap());
-        let composer = Composer { config, snapshot, loader, server, memtest: true };
-        let host = config.hosts.iter().next().unwrap();
-        let menu = composer.host(&config.roles[0], host, intents.get(&mac), &mut BTreeSet::new());
-        (menu, rendered.files[&loader.file(SERVER, Some(mac))].to_string())
+    fn host(&self, loader: Loader) -> (Menu, String) {
+        let mac = MAC.parse().unwrap();
+        let host = self.config.hosts.iter().next().unwrap();
+        let menu =
+            self.composer(loader).host(&self.config.roles[0], host, self.intents.get(&mac), &mut BTreeSet::new());
+        (menu, self.text(loader, Some(mac)))
+    }
+
+    fn unknown(&self, loader: Loader) -> (Menu, String) {
+        let menu = self.composer(loader).unknown(&self.config.subnets[0].unknown, &mut BTreeSet::new());
+        (menu, self.text(loader, None))
+    }
+
+    fn composer(&self, loader: Loader) -> Composer<'_> {
+        let Self { config, snapshot, .. } = self;
+        Composer { config, snapshot, loader, server: format!("{SERVER}:8080").parse().unwrap(), memtest: true }
+    }
+
+    fn text(&self, loader: Loader, host: Option<MacAddr>) -> String {
+        self.rendered.files[&loader.file(SERVER, host)].to_string()
     }
 }
 
-fn boots(menu: &Menu) -> Vec<(&Item, &Boot)> {
-    fn boot(item: &Item) -> Option<(&Item, &Boot)> {
-        if let Action::Boot(boot) = &item.action { Some((item, boot)) } else { None }
-    }
-    menu.items.iter().filter_map(boot).collect()
-}
-
-fn count(menu: &Menu, action: &Action) -> usize {
-    menu.items.iter().filter(|item| item.action == *action).count()
-}
-
-/// The line that loaders are told of: one of the four whose place they know.
-fn serial(menu: &Menu) -> Option<(u8, u32)> {
-    let console = menu.serial_console.as_ref()?;
-    Some((console.unit().filter(|unit| *unit < 4)?, console.baud()))
-}
-
-/// What the memory test is given.
-fn memtest_words(menu: &Menu) -> Vec<String> {
-    let console = menu.serial_console.iter().filter(|_| serial(menu).is_some());
-    console.map(|console| format!("console={console}")).collect()
-}
-
-/// Each loader's menu of the site's host, beside its model.
+/// Each loader's menus of the site, that of its host and that of unknown machines, beside their models.
 pub(crate) fn check(site: &Site) {
     let reading = Reading::of(site);
-    type Check = fn(&Menu, &str);
-    let checks: [(Loader, Check); 4] = [
-        (Loader::Pxelinux, |menu, text| check_pxelinux(menu, text, Loader::Pxelinux)),
-        (Loader::SyslinuxEfi, |menu, text| check_pxelinux(menu, text, Loader::SyslinuxEfi)),
-        (Loader::Ipxe, check_ipxe),
-        (Loader::Grub, check_grub),
-    ];
-    for (loader, check) in checks {
-        let (menu, text) = reading.model_and_text(loader);
-        check(&menu, &text);
-    }
-}
-
-fn check_pxelinux(menu: &Menu, text: &str, loader: Loader) {
-    assert!(text.bytes().all(|byte| matches!(byte, b' '..=b'~' | b'\n')));
-    let read = Configuration::parse(text);
-    assert_eq!(read.astray, [""; 0]);
-    assert_eq!(read.submenus, [""; 0]);
-    assert_eq!(read.timeout, (menu.timeout_seconds > 0).then(|| u32::from(menu.timeout_seconds) * 10));
-    assert_eq!(read.no_escape, menu.locked);
-    let ports = ["1016", "760", "1000", "744"];
-    let told = serial(menu).filter(|_| loader == Loader::Pxelinux);
-    assert_eq!(read.serial, told.map(|(unit, baud)| format!("{} {baud}", ports[usize::from(unit)])));
-    let entries: Vec<_> = read.entries.iter().filter(|entry| !entry.disabled).collect();
-    assert_eq!(read.entries.len() - entries.len(), menu.notes.len());
-    assert_eq!(entries.len(), menu.items.len());
-    for (n, (entry, item)) in entries.iter().zip(&menu.items).enumerate() {
-        assert_eq!(entry.id, item.id);
-        assert_eq!(entry.default, menu.default == Some(n));
-        assert!(entry.label.len() + entry.indent <= 68 && !entry.label.contains('^'), "{}", entry.label);
-        assert_eq!(entry.help.len(), item.detail.len());
-        assert_eq!(entry.local, item.action == Action::LocalDisk);
-        if let Action::Boot(boot) = &item.action {
-            assert_eq!(entry.kernel.as_deref(), Some(url(&boot.kernel).as_str()));
-            assert_eq!(entry.initrd.as_deref(), Some(url(&boot.initrd).as_str()));
-            assert_eq!(entry.append.as_deref(), Some(boot.command_line.as_str()));
-        }
-        if item.action == Action::Memtest {
-            let program = if loader == Loader::Pxelinux { "memtest-bios" } else { "memtest-efi" };
-            assert_eq!(entry.kernel.as_deref(), Some(url(program).as_str()));
-            assert_eq!(entry.append, memtest_words(menu).pop());
+    for loader in Loader::ALL {
+        for (menu, text) in [reading.host(loader), reading.unknown(loader)] {
+            checks::check(loader, &menu, &text);
         }
     }
-}
-
-fn check_ipxe(menu: &Menu, text: &str) {
-    assert!(text.bytes().all(|byte| matches!(byte, b' '..=b'~' | b'\n')));
-    let script = Script::parse(text);
-    let boots = boots(menu);
-    let (local, memtest) = (count(menu, &Action::LocalDisk), count(menu, &Action::Memtest));
-    let gaps = script.all("item").filter(|item| item.words[0] == "--gap").count();
-    let known = [
-        ("set", 1 + 2 * memtest),
-        ("menu", 1),
-        ("item", menu.items.len() + gaps),
-        ("choose", 1),
-        ("kernel", boots.len() + memtest),
-        ("initrd", boots.len()),
-        ("boot", boots.len() + memtest),
-        ("exit", 2 * local),
-        ("iseq", 1 + local + memtest),
-        ("imgfree", 1),
-        ("echo", 1),
-        ("sleep", 1),
-        ("prompt", 1),
-        ("chain", 2),
-    ];
-    for (name, expected) in known {
-        assert_eq!(script.all(name).count(), expected, "{name}");
-    }
-    let foreign: Vec<_> =
-        script.commands.iter().filter(|c| c.name != "goto" && !known.iter().any(|(name, _)| c.name == *name)).collect();
-    assert!(foreign.is_empty(), "{foreign:?}");
-
-    let items: Vec<_> = script.all("item").filter(|item| item.words[0] != "--gap").collect();
-    for (read, item) in items.iter().zip(&menu.items) {
-        assert_eq!(read.words[0], item.id);
-        assert!(read.text(1).len() <= 68);
-        assert!(script.labels.contains(&item.id));
-    }
-    for (read, (_, boot)) in script.all("kernel").zip(&boots) {
-        assert_eq!(read.words[0], url(&boot.kernel));
-        let expected = format!("initrd=initrd {} BOOTIF=01-<netX/mac:hexhyp>", boot.command_line);
-        assert_eq!(read.text(1), expected);
-    }
-    for read in script.all("kernel").skip(boots.len()) {
-        assert_eq!(read.words[0], url("<memtest>"));
-        assert_eq!(read.words[1..], memtest_words(menu));
-    }
-    for (read, (_, boot)) in script.all("initrd").zip(&boots) {
-        assert_eq!(read.words, ["--name", "initrd", url(&boot.initrd).as_str()]);
-    }
-    let own = ["netX/mac:hexhyp", "netX/mac", "chosen", "buildarch", "platform", "memtest"];
-    assert!(script.expanded.iter().all(|name| own.contains(&name.as_str())), "{:?}", script.expanded);
-}
-
-fn url(name: &str) -> String {
-    format!("http://{SERVER}:8080/{name}")
-}
-
-fn check_grub(menu: &Menu, text: &str) {
-    assert!(text.bytes().all(|byte| matches!(byte, b' '..=b'~' | b'\n')));
-    let script = grub::Script::parse(text);
-    let boots = boots(menu);
-    let (local, memtest) = (count(menu, &Action::LocalDisk), count(menu, &Action::Memtest));
-    let (locked, serial) = (usize::from(menu.locked), serial(menu));
-    let starts = boots.len() + memtest;
-    let lines = usize::from(serial.is_some());
-    let known = [
-        ("set", 2 + locked),
-        ("export", locked),
-        ("serial", lines),
-        ("terminal_input", lines),
-        ("terminal_output", lines),
-        ("menuentry", menu.items.len() + menu.notes.len()),
-        ("true", menu.notes.len()),
-        ("linux", boots.len()),
-        ("initrd", boots.len()),
-        ("for", local),
-        ("search", local),
-        ("chainloader", local + memtest),
-        ("done", local),
-        ("boot", starts + local),
-        ("exit", local),
-        ("echo", 2 * starts),
-        ("sleep", starts),
-        ("reboot", starts + count(menu, &Action::LookAgain)),
-        ("fi", starts + boots.len() + 2 * local + lines),
-    ];
-    for (name, expected) in known {
-        assert_eq!(script.all(name).count(), expected, "{name}");
-    }
-    for (read, (unit, baud)) in script.all("serial").zip(serial) {
-        assert_eq!(read, [format!("--unit={unit}"), format!("--speed={baud}")]);
-    }
-    let foreign: Vec<_> = script.commands.iter().filter(|c| !known.iter().any(|(name, _)| c[0] == *name)).collect();
-    assert!(foreign.is_empty(), "{foreign:?}");
-    for (read, item) in script.all("menuentry").skip(menu.notes.len()).zip(&menu.items) {
-        assert_eq!(read[1..], ["--id", item.id.as_str(), "--unrestricted"]);
-        assert!(read[0].len() <= 68 + item.label.len() - item.label.trim_start().len());
-    }
-    for (read, (_, boot)) in script.all("linux").zip(&boots) {
-        assert_eq!(read[0], format!("(tftp,{SERVER})/{}", boot.kernel));
-        assert_eq!(read[1..].join(" "), format!("{} BOOTIF=<bootif>", boot.command_line));
-    }
-    for (read, (_, boot)) in script.all("initrd").zip(&boots) {
-        assert_eq!(read, [format!("(tftp,{SERVER})/{}", boot.initrd)]);
-    }
-    let memory_test = format!("(tftp,{SERVER})/memtest-efi");
-    for read in script.all("chainloader").filter(|read| read[0] != "(<disk>)<loader>") {
-        assert_eq!(read[0], memory_test);
-        assert_eq!(read[1..], memtest_words(menu));
-    }
-    assert!(script.expanded.iter().all(|name| ["bootif", "disk", "loader"].contains(&name.as_str())));
 }
 
 proptest! {
@@ -313,19 +164,23 @@ proptest! {
 
     #[test]
     fn nothing_can_be_smuggled_into_a_menu(
-        title in label(),
+        titles in [label(), label()],
         labels in prop::collection::vec((label(), parameters()), 1..4),
         specialisation in "[A-Za-z0-9][A-Za-z0-9._-]{0,20}",
         special in (label(), parameters()),
-        settings in settings(),
+        settings in [settings(), settings()],
+        both in any::<bool>(),
         wish in prop::option::of(words()),
     ) {
-        let site = site_with(&title, &settings);
+        let site = site_with([&titles[0], &titles[1]], [&settings[0], &settings[1]]);
         for (n, (label, parameters)) in labels.into_iter().enumerate() {
             let number = n as u32 + 8;
             let mut draft = Draft { label, parameters, ..Draft::new(number, char::from(b'a' + n as u8), "2026-11-20T14:03:00Z") };
             draft.specialisations.push((specialisation.clone(), special.0.clone(), special.1.clone()));
-            site.publish(&draft);
+            publish(&site, &draft);
+            if both {
+                publish(&site, &Draft { role: "staff", ..draft });
+            }
         }
         // A disk's serial number is what its maker wrote.
         if let Some(serial) = wish.and_then(|serial| serial.parse().ok()) {
@@ -371,13 +226,11 @@ fn limits_hold_for_the_longest_names() {
     let mut draft = Draft { label: "y".repeat(200), ..Draft::new(u32::MAX, 'a', "2026-11-20T14:03:00Z") };
     draft.specialisations.push(("z".repeat(64), "v".repeat(200), vec![]));
     site.publish(&draft);
-    let (menu, text) = model_and_text(&site, Loader::Pxelinux);
-    check_pxelinux(&menu, &text, Loader::Pxelinux);
+    check(&site);
+    let (menu, _) = model_and_text(&site, Loader::Pxelinux);
     for (item, boot) in boots(&menu) {
         assert!(item.label.starts_with("4294967295  2026-11-20  "), "{}", item.label);
         // FILENAME_MAX of syslinux is 256 with the NUL.
         assert!(url(&boot.kernel).len() <= 255 && url(&boot.initrd).len() <= 255);
     }
-    let (menu, text) = model_and_text(&site, Loader::Ipxe);
-    check_ipxe(&menu, &text);
 }

@@ -8,8 +8,9 @@ use boot_model::{KernelParameter, Label};
 use libfuzzer_sys::{Corpus, fuzz_target};
 use parse_back::common::Draft;
 
-// Every renderer: lines with the role's title, the label of its one generation and the label of that one's specialisation; all that
-// follow are parameters of the kernel. What can't be published is no input.
+// Every renderer, of a machine's own menu and of one to choose a role from: lines with the title of both roles, the label of the one
+// generation and the label of that one's specialisation; all that follow are parameters of the kernel. What can't be published is no
+// input.
 fuzz_target!(|bytes: &[u8]| -> Corpus {
     let Ok(text) = std::str::from_utf8(bytes) else { return Corpus::Reject };
     let mut lines = text.split('\n').map(str::to_owned);
@@ -24,7 +25,7 @@ fuzz_target!(|bytes: &[u8]| -> Corpus {
     let mut draft = Draft { label, ..Draft::new(8, 'a', "2026-11-20T14:03:00Z") };
     draft.specialisations.push(("special".to_owned(), special, parameters.clone()));
     draft.parameters = parameters;
-    site.publish(&draft);
+    parse_back::publish(&site, &draft);
     parse_back::check(&site);
     Corpus::Keep
 });
