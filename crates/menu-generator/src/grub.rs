@@ -24,8 +24,12 @@ pub(crate) fn misread(command_line: &str) -> Option<String> {
 
 /// The file that GRUB reads first: it finds the machine's own menu by its card.
 ///
-/// `-s` opens the file where `-e` would list its folder, which TFTP can't. The card is written with hyphens, as `BOOTIF=` and the menus'
-/// names have it.
+/// `-s` opens the file where `-e` would list its folder, which TFTP can't. It can't tell a file that is not there from a server that is
+/// not: only when the menu of unknown machines can be had, which is always there, and the machine's own still can't, it has none. The
+/// card is written with hyphens, as `BOOTIF=` and the menus' names have it.
+///
+/// `source` succeeds whatever happens (grub-core/commands/configfile.c), so each menu's last line says that all of it was read. Without
+/// a menu GRUB opens its shell; nobody gets one before an unlocked menu says so.
 pub(crate) fn start(server: Ipv4Addr) -> String {
     let pairs = ["a", "b", "c", "d", "e", "f"];
     let sets: String = (1..).zip(pairs).map(|(n, pair)| format!(" --set={n}:{pair}")).collect();
@@ -33,13 +37,31 @@ pub(crate) fn start(server: Ipv4Addr) -> String {
     let hyphened = pairs.map(|pair| format!("${pair}")).join("-");
     format!(
         "# Written by rookery-menu-generator: changes here are lost.\n\
+         {LOCK}\n\
          regexp{sets} '^{pattern}' \"$net_default_mac\"\n\
          set bootif=\"01-{hyphened}\"\n\
          export bootif\n\
          set menus=\"(tftp,{server})/grub/$grub_cpu\"\n\
-         if [ -s \"$menus/$bootif.cfg\" ]; then\n  source \"$menus/$bootif.cfg\"\nelse\n  source \"$menus/default.cfg\"\nfi\n"
+         set own=\"$menus/$bootif.cfg\"\n\
+         set others=\"$menus/default.cfg\"\n\
+         set rookery_menu=none\n\
+         if [ -s \"$own\" ]; then\n  source \"$own\"\n\
+         elif [ -s \"$others\" ]; then\n  \
+           if [ -s \"$own\" ]; then\n    source \"$own\"\n  else\n    source \"$others\"\n  fi\n\
+         fi\n\
+         if [ \"$rookery_menu\" != whole ]; then\n  \
+           echo 'Rookery: the menu did not come, or not all of it. Server: {server}. The machine restarts in 15 seconds.'\n  \
+           sleep 15\n  reboot\n\
+         fi\n"
     )
 }
+
+/// With superusers and none among them nobody can edit an entry or open the shell; --unrestricted ones still boot.
+const LOCK: &str = "set superusers=''\nexport superusers";
+/// Everybody can, as without a start file.
+const UNLOCK: &str = "unset superusers";
+/// What the start file looks for.
+const WHOLE: &str = "set rookery_menu=whole";
 
 pub(crate) fn render(menu: &Menu, server: Ipv4Addr, architecture: Architecture) -> String {
     let mut out = "# Written by rookery-menu-generator: changes here are lost.\n".to_owned();
@@ -56,12 +78,10 @@ pub(crate) fn render(menu: &Menu, server: Ipv4Addr, architecture: Architecture) 
             ),
         );
     }
-    if menu.locked {
-        // With superusers and none among them nobody can edit an entry or open the shell; --unrestricted ones still boot.
-        line(&mut out, format_args!("set superusers=''\nexport superusers"));
-    }
+    line(&mut out, format_args!("{}", if menu.locked { LOCK } else { UNLOCK }));
     head(&mut out, menu);
     Renderer { server, architecture, serial_console: menu.serial_console.as_ref() }.entries(&mut out, menu, "");
+    line(&mut out, format_args!("{WHOLE}"));
     out
 }
 

@@ -13,7 +13,8 @@ pub(super) fn check(menu: &Menu, text: &str, loader: Loader) {
     let notes: usize = menus.iter().map(|menu| menu.notes.len()).sum();
     let preselecting = menus.iter().filter(|menu| menu.default.is_some()).count();
     let known = [
-        ("set", menus.len() + preselecting + locked),
+        ("set", menus.len() + preselecting + locked + 1),
+        ("unset", 1 - locked),
         ("export", locked),
         ("serial", lines),
         ("terminal_input", lines),
@@ -42,6 +43,7 @@ pub(super) fn check(menu: &Menu, text: &str, loader: Loader) {
     }
     let foreign: Vec<_> = script.commands.iter().filter(|c| !known.iter().any(|(name, _)| c[0] == *name)).collect();
     assert!(foreign.is_empty(), "{foreign:?}");
+    assert_eq!(script.commands.last().unwrap()[1..], ["rookery_menu=whole"], "what the start file looks for");
     check_titles(menu, &script);
     for (read, (_, boot)) in script.all("linux").zip(&boots) {
         assert_eq!(read[0], format!("(tftp,{SERVER})/{}", boot.kernel));
