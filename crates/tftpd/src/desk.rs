@@ -13,6 +13,7 @@ use service::confined::{OpenError, Root};
 use tftp_engine::{Agreed, ErrorCode, FileName, Limits, Mode, Outcome, Packet, ReadRequest, Stats};
 
 use crate::admission::{Admissions, ErrorBudget};
+use crate::gaps::Gaps;
 use crate::source::Source;
 use crate::wire::LARGEST_DATAGRAM;
 
@@ -48,6 +49,7 @@ pub struct Desk {
     record: Box<Record>,
     bounds: Bounds,
     errors: ErrorBudget,
+    pub(crate) gaps: Gaps,
     pub(crate) admissions: Arc<Admissions>,
     pub(crate) counts: Counts,
 }
@@ -122,6 +124,7 @@ impl Desk {
             record,
             bounds,
             errors: ErrorBudget::new(Instant::now()),
+            gaps: Gaps::default(),
             admissions: Admissions::new(bounds.max_transfers, bounds.max_transfers_per_client),
             counts: Counts::default(),
         }
@@ -139,11 +142,11 @@ impl Desk {
         self.addresses.contains(&local) && (self.clients)(client)
     }
 
-    /// How far to go along with a client's options when its blocks may have `largest_block` bytes.
-    pub(crate) fn limits(&self, largest_block: u16) -> Limits {
+    /// How far to go along with this client's options when its blocks may have `largest_block` bytes.
+    pub(crate) fn limits(&self, client: Ipv4Addr, largest_block: u16) -> Limits {
         Limits {
             block_size_max: self.bounds.block_size_max.min(largest_block),
-            window_max: self.bounds.max_window,
+            window_max: self.gaps.window(client, self.bounds.max_window),
             in_flight_max: u32::try_from(LARGEST_DATAGRAM).unwrap_or(u32::MAX),
             timeout_max: LONGEST_TIMEOUT,
         }

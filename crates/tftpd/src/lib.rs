@@ -12,6 +12,7 @@ mod admission;
 mod ahead;
 mod arrived;
 mod desk;
+mod gaps;
 pub mod get;
 mod program;
 mod server;

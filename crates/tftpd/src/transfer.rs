@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use tftp_engine::{Agreed, FileName, Now, Outcome, Packet, ReadRequest, Received, Repeated, Stats, Transfer, Transmit};
 use tokio::sync::mpsc::Receiver;
-use tracing::debug;
+use tracing::{debug, warn};
 
 use crate::admission::Admission;
 use crate::arrived::Arrived;
@@ -83,7 +83,7 @@ async fn answer(
         }
     };
     // Without a known MTU, the size that needs no asking.
-    let agreed = request.negotiate(&desk.limits(line.largest_block().unwrap_or_default()), source.size());
+    let agreed = request.negotiate(&desk.limits(*client.ip(), line.largest_block().unwrap_or_default()), source.size());
     let transfer = Transfer::new(Now::after_origin(started.elapsed()), &agreed, source.size());
     let mut session = Session { line, source, agreed, transfer, started, request: bytes, admission };
     let (outcome, replacement) = session.run(requests).await;
@@ -197,6 +197,13 @@ impl Session<'_> {
     }
 
     fn tell(&self, desk: &Desk, client: SocketAddrV4, file: &FileName, outcome: Option<&Outcome>) {
+        let window = self.agreed.window;
+        if let Some(granted) = desk.gaps.learn(*client.ip(), window, self.transfer.stats()) {
+            warn!(
+                client = %client.ip(), %file, window, granted,
+                "a client loses a part of many windows, as cards with few buffers do; it is granted smaller ones from now on.                  Where that is many machines: a smaller [tftpd] max-window"
+            );
+        }
         let count = if outcome == Some(&Outcome::Complete) { &desk.counts.complete } else { &desk.counts.incomplete };
         count.fetch_add(1, Ordering::Relaxed);
         let (bytes, stats) = (self.transfer.bytes_acknowledged(), *self.transfer.stats());

@@ -258,3 +258,42 @@ fn an_address_that_is_not_configured_is_not_answered_at_and_ends_nothing() {
     socket.set_nonblocking(true).unwrap();
     assert_eq!(socket.recv(&mut [0; 16]).unwrap_err().kind(), std::io::ErrorKind::WouldBlock);
 }
+
+/// A network card with two buffers, whatever the window.
+#[test]
+fn a_client_that_loses_a_part_of_each_window_gets_smaller_ones() {
+    const REQUEST: &[u8] = b"\0\x01kernel\0octet\0windowsize\x004\0";
+    let server = Server::start();
+    server.put("kernel", 512 * 40);
+    let mut client = Client::new(&server);
+    client.request(REQUEST);
+    assert_eq!(client.receive(), b"\0\x06windowsize\x004\0");
+    client.reply(b"\0\x04\0\0");
+    let mut arrived: u16 = 0;
+    // The 41st, empty, ends it.
+    while arrived < 41 {
+        let (before, last) = (arrived, (arrived + 4).min(41));
+        loop {
+            let data = client.receive();
+            let block = u16::from_be_bytes([data[2], data[3]]);
+            if block == arrived + 1 && block <= before + 2 {
+                arrived = block;
+            }
+            if block == last {
+                break;
+            }
+        }
+        // An answer that is faster than any before is none to this window.
+        std::thread::sleep(std::time::Duration::from_millis(20));
+        client.reply(&[&[0, 4][..], &arrived.to_be_bytes()].concat());
+    }
+    until(|| server.desk.counts().complete.load(Ordering::Relaxed) == 1);
+    let granted = |mut client: Client| {
+        client.request(REQUEST);
+        let oack = client.receive();
+        client.reply(b"\0\x05\0\0enough\0");
+        oack
+    };
+    assert_eq!(granted(Client::new(&server)), b"\0\x06windowsize\x002\0");
+    assert_eq!(granted(Client::at(&server, [127, 0, 0, 2].into())), b"\0\x06windowsize\x004\0", "another client");
+}
