@@ -1,7 +1,7 @@
 //! The verb `fetch`: brings the chosen generation into the client's store, by our own transfer or by a bundled Nix.
 //!
-//! Order, and why: the generation's description is verified before anything is written; every path is synced before it has a
-//! receipt; the profile makes the generation survive garbage collection; all of it is synced; only then it is recorded that the
+//! Order, and why: the generation's description is verified before anything is written; that all was registered is forgotten before
+//! anything has a receipt that was not there; every path is synced before it has one; the profile makes the generation survive garbage collection; all of it is synced; only then it is recorded that the
 //! generation is complete on this disk.
 
 mod generation;
@@ -204,6 +204,7 @@ impl Work<'_> {
     }
 
     fn by_transfer(&self, manifest: &Manifest, received: &mut Received) -> Result<Brought, Failure> {
+        self.store.forget_registered()?;
         let transfer = Transfer {
             store: self.store,
             wanted: &self.chosen.generation,
@@ -228,6 +229,7 @@ impl Work<'_> {
         if was_complete && nix.has_closures(&wanted) {
             return Ok(Brought::default());
         }
+        self.store.forget_registered()?;
         let (generation, patience) = (&self.signed.generation, self.patience);
         let brought = realise(&nix, self.store, generation, &wanted, patience, self.reporter)?;
         // Nix has checked each path and synced before it registered it; our own transfer need not look at them again.

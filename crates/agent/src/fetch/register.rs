@@ -2,7 +2,7 @@
 //!
 //! It runs in stage 2, before anything asks Nix, with the generation's own Nix: no Nix need be in the initrd, and nobody but Nix
 //! writes Nix's database. One `nix-store --load-db` registers the closures of all complete generations in one transaction. It is
-//! left out where the database says that it was done. `--load-db` has no place for signatures: they follow by `nix store copy-sigs`.
+//! left out where it was done, nothing was brought since, and Nix still has all of them. `--load-db` has no place for signatures: they follow by `nix store copy-sigs`.
 
 use std::{
     collections::BTreeMap,
@@ -36,9 +36,6 @@ pub(crate) struct RegisterOptions {
     /// The generation's own `nix-store`.
     pub(crate) nix_store: PathBuf,
 }
-
-/// Lies in the database's own directory, so that it goes aside with it. Holds the digest of what was registered.
-const REGISTERED: &str = "rookery-registered";
 
 /// Runs the verb.
 pub(crate) fn register(machine: &Machine, options: &RegisterOptions) -> Result<(), Failure> {
@@ -84,10 +81,11 @@ impl Nix<'_> {
     fn bring_up_to_date(&self, generations: &[(Generation, Manifest)]) -> Result<(), Failure> {
         let registration = registration(generations);
         let digest = Sha256Digest::new(Sha256::digest(&registration).into()).to_string();
-        let mark = self.store.database().join(REGISTERED);
+        let mark = self.store.registered();
         self.store.ensure_database(|| self.run(&["--init"], None).map_err(|trouble| self.failure(&trouble)))?;
         let dropped = space::dropped(self.store);
-        if dropped.is_empty() && fs::read_to_string(&mark).is_ok_and(|found| found == digest) {
+        let was_told = fs::read_to_string(&mark).is_ok_and(|found| found == digest);
+        if was_told && dropped.is_empty() && self.knows(generations) {
             return Ok(());
         }
         self.load(&registration)?;
@@ -104,6 +102,15 @@ impl Nix<'_> {
         write().map_err(|error| machine::failed("marking", &mark, &error, "check the disk"))?;
         space::forget_dropped(self.store)
             .map_err(|error| machine::failed("clearing the list in", &self.store.records(), &error, "check the disk"))
+    }
+
+    /// Are these generations valid for Nix? It takes no path from its database before those that refer to it, so the toplevels tell: also
+    /// where the power failed when the garbage collector had taken a path from there and not yet from the disk.
+    fn knows(&self, generations: &[(Generation, Manifest)]) -> bool {
+        let entries = generations.iter().flat_map(|(generation, _)| &generation.entries);
+        let mut arguments = vec!["--check-validity"];
+        arguments.extend(entries.map(|entry| entry.toplevel.as_str()));
+        self.run(&arguments, None).is_ok()
     }
 
     /// Registers, with a database that Nix makes anew if it cannot work with the one that is there.

@@ -18,6 +18,8 @@ pub(super) struct Store {
 
 /// The mark lies in the database's own directory, so that it goes aside with it.
 const MADE: &str = "rookery-made";
+/// So does this one, which holds the digest of what was registered.
+const REGISTERED: &str = "rookery-registered";
 
 /// What Nix names in `gcroots`, as the running system will see it.
 const PROFILES: &str = "/nix/var/nix/profiles";
@@ -91,6 +93,22 @@ impl Store {
         console::say("rookery: the store's database is damaged; it is set aside, and a new one is made");
         let moved = remove_directory(&aside).and_then(|()| fs::rename(&database, &aside));
         moved.map_err(|error| failed("setting aside", &database, &error, "check the disk"))
+    }
+
+    /// The file that says what Nix was told of in stage 2.
+    pub(super) fn registered(&self) -> PathBuf {
+        self.database().join(REGISTERED)
+    }
+
+    /// Nix is told of everything again. For what comes now may have been registered once, and Nix' garbage collector took it from the
+    /// database, too. Returns when that is on the medium.
+    pub(super) fn forget_registered(&self) -> Result<(), Failure> {
+        let mark = self.registered();
+        let forgotten = match fs::remove_file(&mark) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            removed => removed.and_then(|()| File::open(self.database())?.sync_all()),
+        };
+        forgotten.map_err(|error| failed("removing", &mark, &error, "check the disk"))
     }
 
     /// Makes the generation's system the client's: `system-<n>-link`, and `system` leading to it. Both are replaced

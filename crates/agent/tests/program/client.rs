@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    os::unix::fs::symlink,
+    os::unix::fs::{PermissionsExt as _, symlink},
     path::Path,
     process::{Command, Output},
 };
@@ -196,6 +196,72 @@ fn nix_is_told_what_was_brought_and_a_spoilt_database_heals() {
         let _ = fs::remove_file(database.join("rookery-registered"));
         registered(&room, &second);
     }
+}
+
+/// The running generation collects the other one's paths, which has them again at its next boot.
+#[test]
+fn what_nix_collected_and_was_brought_again_is_registered_again() {
+    if !have(&["nix-store"]) {
+        return;
+    }
+    let room = Room::own();
+    let [first, second] = [1, 2].map(|number| {
+        let published = room.publish(number);
+        room.fetched(&published);
+        published
+    });
+    registered(&room, &second);
+    // `nix-collect-garbage -d`.
+    fs::remove_file(room.on_client("nix/var/nix/profiles/system-1-link")).unwrap();
+    peer(nix(&room.path("root"), "nix-store").arg("--gc"));
+    assert!(!room.on_client(first.toplevel.as_str()).exists());
+    room.choose(&first);
+    room.fetched(&first);
+    assert!(!room.on_client("nix/var/nix/db/rookery-registered").exists());
+    registered(&room, &first);
+    registered(&room, &second);
+}
+
+/// Nix takes a path from its database first. What it has not deleted when the power fails still has its receipt.
+#[test]
+fn what_nix_has_forgotten_is_registered_again() {
+    if !have(&["nix-store"]) {
+        return;
+    }
+    let room = Room::own();
+    let published = room.publish(1);
+    room.fetched(&published);
+    registered(&room, &published);
+    let (database, before) = (room.on_client("nix/var/nix/db"), room.path("before"));
+    fs::rename(&database, &before).unwrap();
+    peer(nix(&room.path("root"), "nix-store").arg("--init"));
+    for mark in ["rookery-made", "rookery-registered"] {
+        fs::copy(before.join(mark), database.join(mark)).unwrap();
+    }
+    assert!(room.fetched(&published).contains("nothing was fetched"));
+    registered(&room, &published);
+}
+
+/// Each boot asks Nix whether it knows its paths, and tells it of them once.
+#[test]
+fn what_is_registered_is_not_registered_again() {
+    if !have(&["nix-store"]) {
+        return;
+    }
+    let room = Room::own();
+    let published = room.publish(1);
+    room.fetched(&published);
+    registered(&room, &published);
+    let program = room.path("nix-store");
+    fs::write(&program, "#!/bin/sh\necho \"$*\" >>\"$0.calls\"\nexec nix-store \"$@\"\n").unwrap();
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+    for _ in 0..2 {
+        room.fetched(&published);
+        let output = register_with(&room, &program);
+        assert_eq!(output.status.code(), Some(0), "{}", said(&output));
+    }
+    let calls = fs::read_to_string(room.path("nix-store.calls")).unwrap();
+    assert!(calls.lines().all(|call| call.starts_with("--check-validity")), "{calls}");
 }
 
 #[test]
