@@ -35,7 +35,11 @@ use self::{
     nix::Nix,
     store::Store,
     stream::Server,
-    transfer::{Transfer, plan::Names, received::Received},
+    transfer::{
+        Transfer,
+        plan::{self, Names},
+        received::Received,
+    },
 };
 use crate::{Exit, Failure, backoff::Backoff, console, machine, machine::Machine, report::Reporter};
 
@@ -230,9 +234,8 @@ impl Work<'_> {
             return Ok(Brought::default());
         }
         self.store.forget_registered()?;
-        let (generation, patience) = (&self.signed.generation, self.patience);
-        let brought = realise(&nix, self.store, generation, &wanted, patience, self.reporter)?;
-        // Nix has checked each path and synced before it registered it; our own transfer need not look at them again.
+        let brought = self.realise(&nix, &wanted, manifest, received)?;
+        // What was there before the last attempt had its content. The rest Nix has checked, and synced before it registered it.
         self.store.sync()?;
         let names = Names::read(self.store);
         let receipts = manifest.closure.paths().iter().filter_map(|info| names.receipt(info)).collect();
@@ -240,6 +243,63 @@ impl Work<'_> {
             .append(receipts)
             .map_err(|error| machine::failed("writing receipts in", &self.store.records(), &error, "check the disk"))?;
         Ok(brought)
+    }
+
+    /// Lets Nix bring the paths, again and again until they are here or nothing goes forward any more.
+    fn realise(
+        &self,
+        nix: &Nix,
+        wanted: &[StorePath],
+        manifest: &Manifest,
+        received: &mut Received,
+    ) -> Result<Brought, Failure> {
+        let mut progress = nix_log::NixLog::new(&self.signed.generation, self.reporter);
+        let mut backoff = Backoff::default();
+        let mut wrong_content = 0;
+        let mut healed = false;
+        let mut forward = Instant::now();
+        loop {
+            let begun = Instant::now();
+            self.clear(manifest, received)?;
+            // Nobody waited for the server.
+            forward += begun.elapsed();
+            let before = progress.brought();
+            let Err(trouble) = nix.realise(wanted, self.patience, &mut progress) else {
+                progress.finish();
+                return Ok(progress.brought());
+            };
+            progress.finish();
+            let now = progress.brought();
+            // Whole paths only: a server that cuts every transfer in the middle sends bytes for ever.
+            if now.paths > before.paths {
+                forward = Instant::now();
+                backoff.reset();
+            }
+            match trouble.kind {
+                nix::TroubleKind::Database if !healed => {
+                    healed = true;
+                    self.store.set_database_aside()?;
+                    self.store.ensure_database(|| nix.make_database())?;
+                    continue;
+                }
+                nix::TroubleKind::Content if wrong_content + 1 < ATTEMPTS_AT_WRONG_CONTENT => wrong_content += 1,
+                nix::TroubleKind::Unreachable if forward.elapsed() < self.patience => {}
+                _ => return Err(trouble.into_failure(self.patience)),
+            }
+            let delay = backoff.next_delay(crate::backoff::random());
+            console::say(&format!("rookery: {}; trying again in {:.1} s", trouble.cause, delay.as_secs_f64()));
+            std::thread::sleep(delay);
+        }
+    }
+
+    /// Takes away what is not whole. Nix does not look at what stands in its database: a power cut on the running system may have emptied
+    /// it, and it repairs in place, so that an attempt that failed may have left half of it.
+    fn clear(&self, manifest: &Manifest, received: &mut Received) -> Result<(), Failure> {
+        let say = || offline::say_looking(&self.chosen.generation);
+        let cleared = plan::clear(self.store, &manifest.closure, received, say);
+        cleared.map_err(|error| {
+            machine::failed("removing what is not whole from", &self.store.paths(), &error, "check the disk")
+        })
     }
 }
 
@@ -263,50 +323,6 @@ fn obtain(chosen: &Chosen, keys: &PublicKeys, known: Option<&Signed>, patience: 
 struct Brought {
     paths: u64,
     bytes: u64,
-}
-
-/// Lets Nix bring the paths, again and again until they are here or nothing goes forward any more.
-fn realise(
-    nix: &Nix,
-    store: &Store,
-    generation: &Generation,
-    wanted: &[StorePath],
-    patience: Duration,
-    reporter: &Reporter,
-) -> Result<Brought, Failure> {
-    let mut progress = nix_log::NixLog::new(generation, reporter);
-    let mut backoff = Backoff::default();
-    let mut wrong_content = 0;
-    let mut healed = false;
-    let mut forward = Instant::now();
-    loop {
-        let before = progress.brought();
-        let Err(trouble) = nix.realise(wanted, patience, &mut progress) else {
-            progress.finish();
-            return Ok(progress.brought());
-        };
-        progress.finish();
-        let now = progress.brought();
-        // Whole paths only: a server that cuts every transfer in the middle sends bytes for ever.
-        if now.paths > before.paths {
-            forward = Instant::now();
-            backoff.reset();
-        }
-        match trouble.kind {
-            nix::TroubleKind::Database if !healed => {
-                healed = true;
-                store.set_database_aside()?;
-                store.ensure_database(|| nix.make_database())?;
-                continue;
-            }
-            nix::TroubleKind::Content if wrong_content + 1 < ATTEMPTS_AT_WRONG_CONTENT => wrong_content += 1,
-            nix::TroubleKind::Unreachable if forward.elapsed() < patience => {}
-            _ => return Err(trouble.into_failure(patience)),
-        }
-        let delay = backoff.next_delay(crate::backoff::random());
-        console::say(&format!("rookery: {}; trying again in {:.1} s", trouble.cause, delay.as_secs_f64()));
-        std::thread::sleep(delay);
-    }
 }
 
 fn trusted_keys(file: &Path) -> Result<PublicKeys, Failure> {

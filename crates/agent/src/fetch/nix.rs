@@ -90,31 +90,52 @@ impl<'a> Nix<'a> {
 
     /// Are all these paths and everything below them registered, and there? Asks only the local database and disk.
     pub(super) fn has_closures(&self, toplevels: &[StorePath]) -> bool {
-        matches!(self.missing(toplevels), Ok(None))
+        self.missing(toplevels).is_ok_and(|missing| missing.is_empty())
     }
 
-    /// A path that is registered as one of these or below them, and not there. It is an error if these are not registered.
-    fn missing(&self, toplevels: &[StorePath]) -> io::Result<Option<String>> {
+    /// The paths that are registered as these or below them, and not there. It is an error if these are not registered.
+    fn missing(&self, toplevels: &[StorePath]) -> io::Result<Vec<String>> {
         let mut command = self.command();
         command.args(["--query", "--requisites"]).args(toplevels.iter().map(StorePath::as_str));
         // A dangling link is a store path too.
         let is_missing = |path: &&str| self.store.below_root(path).symlink_metadata().is_err();
-        Ok(output(command)?.lines().find(is_missing).map(str::to_owned))
+        Ok(output(command)?.lines().filter(is_missing).map(str::to_owned).collect())
     }
 
-    /// One attempt to make these paths and everything below them valid.
+    /// One attempt to make these paths and everything below them valid, and there.
     pub(super) fn realise(
         &self,
         toplevels: &[StorePath],
         patience: Duration,
         progress: &mut NixLog<'_>,
     ) -> Result<(), Trouble> {
-        let broken = |error: io::Error| Trouble {
-            kind: TroubleKind::Program,
-            cause: format!("{}: {error}", self.program.display()),
-        };
+        let missing = || self.missing(toplevels).map_err(|error| self.broken(&error));
+        self.bring("--realise", toplevels.iter().map(StorePath::as_str), patience, progress)?;
+        let gone = missing()?;
+        if gone.is_empty() {
+            return Ok(());
+        }
+        // Nix believes its database, and realises nothing that stands there.
+        self.bring("--repair-path", gone.iter().map(String::as_str), patience, progress)?;
+        match missing()?.first() {
+            Some(path) => {
+                Err(Trouble { kind: TroubleKind::Database, cause: format!("{path} is registered and not there") })
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Runs an operation that brings paths, to its end or until nothing goes forward any more.
+    fn bring<'p>(
+        &self,
+        operation: &str,
+        paths: impl Iterator<Item = &'p str>,
+        patience: Duration,
+        progress: &mut NixLog<'_>,
+    ) -> Result<(), Trouble> {
+        let broken = |error| self.broken(&error);
         let mut command = self.command();
-        command.arg("--realise").args(toplevels.iter().map(StorePath::as_str)).args(["--log-format", "internal-json"]);
+        command.arg(operation).args(paths).args(["--log-format", "internal-json"]);
         let mut child =
             command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().map_err(broken)?;
         let (sender, lines) = mpsc::channel();
@@ -147,16 +168,11 @@ impl<'a> Nix<'a> {
         }
         let status = child.wait().map_err(broken)?;
         let _ = reader.join();
-        if !status.success() {
-            return Err(Trouble::of(progress.messages(), &status.to_string()));
-        }
-        // Nix believes its database and brings nothing that stands there.
-        match self.missing(toplevels).map_err(broken)? {
-            Some(path) => {
-                Err(Trouble { kind: TroubleKind::Database, cause: format!("{path} is registered and not there") })
-            }
-            None => Ok(()),
-        }
+        if status.success() { Ok(()) } else { Err(Trouble::of(progress.messages(), &status.to_string())) }
+    }
+
+    fn broken(&self, error: &io::Error) -> Trouble {
+        Trouble { kind: TroubleKind::Program, cause: format!("{}: {error}", self.program.display()) }
     }
 
     /// Major and minor version.

@@ -70,12 +70,15 @@ pub(super) fn choose(store: &Store, chosen: &Chosen, keys: &PublicKeys) -> Optio
     }
     let mut received = Received::open(store).ok()?;
     let is_whole = |candidate: &Candidate| {
-        let name = candidate.fallback.generation.reference();
-        // Whole closures may have to be read.
-        let say = || console::say(&format!("rookery: looking whether generation {name} of this disk is whole"));
+        let say = || say_looking(&candidate.fallback.generation.reference());
         recheck(store, &candidate.manifest.closure, &mut received, say)
     };
     Some(candidates.into_iter().find(is_whole)?.fallback)
+}
+
+/// Whole closures may have to be read.
+pub(super) fn say_looking(generation: &GenerationRef) {
+    console::say(&format!("rookery: looking whether generation {generation} of this disk is whole"));
 }
 
 /// The newest first, those that run with this kernel before the others.

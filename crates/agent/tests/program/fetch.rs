@@ -6,27 +6,9 @@ use boot_model::report::Status;
 use nix_format::signature::SecretKey;
 
 use crate::{
-    room::{Room, Way, nix, store_path},
+    room::{Room, Way, both_ways, nix, store_path},
     support::{peer, said, text},
 };
-
-/// Each case is a test for each way.
-macro_rules! both_ways {
-    ($($case:ident)*) => {
-        both_ways!(@way rookery Rookery $($case)*);
-        both_ways!(@way nix Nix $($case)*);
-    };
-    (@way $module:ident $way:ident $($case:ident)*) => {
-        mod $module {
-            $(#[test]
-            fn $case() {
-                if let Some(room) = super::Room::new(super::Way::$way) {
-                    super::$case(&room);
-                }
-            })*
-        }
-    };
-}
 
 both_ways! {
     an_empty_client_gets_everything_and_the_next_boot_asks_for_nothing

@@ -5,10 +5,20 @@ use std::{collections::BTreeSet, fs, os::unix::fs::PermissionsExt as _, path::Pa
 use sha2::{Digest as _, Sha256};
 
 use crate::{
-    room::{Published, Room},
-    support::{SmallDisk, said},
+    room::{Published, Room, Way, both_ways, nix},
+    support::{SmallDisk, peer, said},
     tree::Tree,
 };
+
+both_ways! {
+    a_path_that_was_replaced_is_not_believed
+    a_path_that_was_half_deleted_is_not_believed
+    a_path_that_was_touched_is_hashed_once_and_not_fetched
+    a_path_that_was_touched_runs_without_the_server
+    what_was_hashed_in_vain_has_its_receipts
+    old_receipts_are_checked_once
+    agents_of_both_versions_take_turns
+}
 
 /// The paths that another fetch asked for; afterwards all is there.
 fn brought_again(room: &Room, published: &Published) -> Vec<String> {
@@ -29,9 +39,7 @@ fn receipts(room: &Room) -> usize {
 }
 
 /// Nix collects the path and substitutes it again, in place; the power fails when half of it is there.
-#[test]
-fn a_path_that_was_replaced_is_not_believed() {
-    let room = Room::own();
+fn a_path_that_was_replaced_is_not_believed(room: &Room) {
     let published = room.publish(3);
     room.fetched(&published);
     let [library, other, ..] = &published.infos[..] else { panic!() };
@@ -43,46 +51,40 @@ fn a_path_that_was_replaced_is_not_believed() {
     let file = room.on_client(other.store_path.as_str());
     fs::rename(&file, room.path("collected-too")).unwrap();
     fs::write(&file, "").unwrap();
-    let asked = brought_again(&room, &published);
+    let asked = brought_again(room, &published);
     assert_eq!(asked.len(), 2, "{asked:?}");
-    assert_eq!(brought_again(&room, &published), [] as [String; 0]);
+    assert_eq!(brought_again(room, &published), [] as [String; 0]);
 }
 
 /// The same inode, of which Nix has begun to delete the content.
-#[test]
-fn a_path_that_was_half_deleted_is_not_believed() {
-    let room = Room::own();
+fn a_path_that_was_half_deleted_is_not_believed(room: &Room) {
     let published = room.publish(3);
     room.fetched(&published);
     let place = room.on_client(published.infos[0].store_path.as_str());
     fs::set_permissions(&place, fs::Permissions::from_mode(0o755)).unwrap();
     fs::remove_file(place.join("data")).unwrap();
-    assert_eq!(brought_again(&room, &published).len(), 1);
+    assert_eq!(brought_again(room, &published).len(), 1);
 }
 
-#[test]
-fn a_path_that_was_touched_is_hashed_once_and_not_fetched() {
-    let room = Room::own();
+fn a_path_that_was_touched_is_hashed_once_and_not_fetched(room: &Room) {
     let published = room.publish(3);
     room.fetched(&published);
-    let before = receipts(&room);
+    let before = receipts(room);
     room.fetched(&published);
-    assert_eq!(receipts(&room), before);
-    touch(&room, &published);
+    assert_eq!(receipts(room), before);
+    touch(room, &published);
     for _ in 0..2 {
-        assert_eq!(brought_again(&room, &published), [] as [String; 0]);
-        assert_eq!(receipts(&room), before + 1);
+        assert_eq!(brought_again(room, &published), [] as [String; 0]);
+        assert_eq!(receipts(room), before + 1);
     }
 }
 
-#[test]
-fn a_path_that_was_touched_runs_without_the_server() {
-    let room = Room::own();
+fn a_path_that_was_touched_runs_without_the_server(room: &Room) {
     let published = room.publish(2);
     room.fetched(&published);
     room.publish(3);
     room.server.close_connections(usize::MAX);
-    touch(&room, &published);
+    touch(room, &published);
     let output = room.fetch(&["--patience", "1"]);
     assert_eq!(output.status.code(), Some(0), "{}", said(&output));
     assert!(said(&output).contains(&looking(&published)), "{}", said(&output));
@@ -90,43 +92,76 @@ fn a_path_that_was_touched_runs_without_the_server() {
     let output = room.fetch(&["--patience", "1"]);
     assert!(!said(&output).contains(&looking(&published)), "{}", said(&output));
     // With other content it does not.
-    touch(&room, &published);
+    touch(room, &published);
     spoil(&room.on_client(published.infos[0].store_path.as_str()).join("data"));
     let output = room.fetch(&["--patience", "1"]);
     assert_eq!(output.status.code(), Some(69), "{}", said(&output));
 }
 
 /// Of a generation that turns out not to be whole nothing is hashed twice but what is not whole.
-#[test]
-fn what_was_hashed_in_vain_has_its_receipts() {
-    let room = Room::own();
+fn what_was_hashed_in_vain_has_its_receipts(room: &Room) {
     let published = room.publish(2);
     room.fetched(&published);
-    let before = receipts(&room);
+    let before = receipts(room);
     room.publish(3);
     room.server.close_connections(usize::MAX);
-    touch(&room, &published);
+    touch(room, &published);
     spoil(&room.on_client(published.infos[1].store_path.as_str()));
     for _ in 0..2 {
         let output = room.fetch(&["--patience", "1"]);
         assert_eq!(output.status.code(), Some(69), "{}", said(&output));
         assert!(said(&output).contains(&looking(&published)), "{}", said(&output));
-        assert_eq!(receipts(&room), before + 1);
+        assert_eq!(receipts(room), before + 1);
     }
 }
 
-#[test]
-fn old_receipts_are_checked_once() {
-    let room = Room::own();
+fn old_receipts_are_checked_once(room: &Room) {
     let published = room.publish(3);
     room.fetched(&published);
-    as_first_version(&room, &[&published]);
+    as_first_version(room, &[&published]);
     spoil(&room.on_client(published.infos[0].store_path.as_str()).join("data"));
-    let asked = brought_again(&room, &published);
+    let asked = brought_again(room, &published);
     assert_eq!(asked.len(), 1, "{asked:?}");
-    let now = receipts(&room);
-    assert_eq!(brought_again(&room, &published), [] as [String; 0]);
-    assert_eq!(receipts(&room), now);
+    let now = receipts(room);
+    assert_eq!(brought_again(room, &published), [] as [String; 0]);
+    assert_eq!(receipts(room), now);
+}
+
+/// The running system's Nix has brought a path and registered it, the power failed, and its files are empty.
+#[test]
+fn what_is_empty_under_its_row_is_repaired() {
+    let Some(room) = Room::new(Way::Nix) else { return };
+    let published = room.publish(3);
+    room.fetched(&published);
+    let on_client = |program| nix(&room.path("root"), program);
+    fs::write(room.path("mine"), "what somebody has installed besides").unwrap();
+    let mine = peer(on_client("nix-store").arg("--add").arg(room.path("mine")));
+    let path = published.infos[1].store_path.as_str();
+    let file = room.on_client(path);
+    fs::rename(&file, room.path("collected")).unwrap();
+    fs::write(&file, "").unwrap();
+    room.server.close_connections(usize::MAX);
+    for _ in 0..2 {
+        let output = room.fetch(&["--patience", "1"]);
+        assert_eq!(output.status.code(), Some(69), "{}", said(&output));
+    }
+    room.server.close_connections(0);
+    assert_eq!(brought_again(&room, &published).len(), 1);
+    peer(on_client("nix-store").args(["--check-validity", mine.trim()]));
+    peer(on_client("nix-store").args(["--verify", "--check-contents"]));
+}
+
+/// Nix repairs in place: half of the path lies under its row when the connection breaks.
+#[test]
+fn what_nix_half_repaired_is_not_believed() {
+    let Some(room) = Room::new(Way::Nix) else { return };
+    let published = room.publish(3);
+    room.fetched(&published);
+    for info in &published.infos[..2] {
+        fs::rename(room.on_client(info.store_path.as_str()), room.path(info.store_path.name())).unwrap();
+        room.server.cut_answers(2);
+        assert!(room.fetched(&published).contains("; trying again in "));
+    }
 }
 
 /// Outdated lines, a damaged one and a torn one want a log that is written anew, for which there is no room.
@@ -171,9 +206,7 @@ fn what_is_only_hashed_needs_no_room() {
 }
 
 /// An older generation's agent knows nothing of roots: it believes these receipts, and takes no root away.
-#[test]
-fn agents_of_both_versions_take_turns() {
-    let room = Room::own();
+fn agents_of_both_versions_take_turns(room: &Room) {
     let published = room.publish(3);
     room.fetched(&published);
     let sorted = |lines: &str| lines.lines().map(str::to_owned).collect::<BTreeSet<_>>();

@@ -34,6 +34,25 @@ pub(crate) enum Way {
     Nix,
 }
 
+/// Each case is a test for each way.
+macro_rules! both_ways {
+    ($($case:ident)*) => {
+        $crate::room::both_ways!(@way rookery Rookery $($case)*);
+        $crate::room::both_ways!(@way nix Nix $($case)*);
+    };
+    (@way $module:ident $way:ident $($case:ident)*) => {
+        mod $module {
+            $(#[test]
+            fn $case() {
+                if let Some(room) = $crate::room::Room::new($crate::room::Way::$way) {
+                    super::$case(&room);
+                }
+            })*
+        }
+    };
+}
+pub(crate) use both_ways;
+
 pub(crate) struct Room {
     pub(crate) dir: TempDir,
     pub(crate) server: Server,

@@ -4,7 +4,7 @@ use std::{
     cell::OnceCell,
     collections::HashMap,
     ffi::{OsStr, OsString},
-    fs,
+    fs, io,
     path::PathBuf,
 };
 
@@ -13,7 +13,7 @@ use nix_format::{closure::Closure, narinfo::NarInfo};
 
 use super::{
     received::{Receipt, Received, Root},
-    tree,
+    tree, worker,
 };
 use crate::fetch::store::Store;
 
@@ -78,15 +78,41 @@ pub(in crate::fetch) fn recheck(
         return true;
     }
     hashing();
-    let is_whole = |info: &&NarInfo| {
-        tree::hash(&store.below_root(info.store_path.as_str())).is_ok_and(|found| found == info.nar_hash)
-    };
-    let whole: Vec<&NarInfo> = doubtful.iter().copied().take_while(is_whole).collect();
-    // What was hashed may be in memory only. Without receipts, for which a full disk has no room, it is hashed again at the next boot.
+    let whole: Vec<&NarInfo> = doubtful.iter().copied().take_while(|info| is_whole(store, info)).collect();
+    accept(store, &names, &whole, received);
+    whole.len() == doubtful.len()
+}
+
+/// Takes away what is here under a name of the closure and is not what was signed. What is here without a receipt is hashed, and gets
+/// one if it is whole. `hashing` is called before the first is.
+pub(in crate::fetch) fn clear(
+    store: &Store,
+    closure: &Closure,
+    received: &mut Received,
+    hashing: impl FnOnce(),
+) -> io::Result<()> {
+    let names = Names::read(store);
+    let is_doubtful = |info: &&NarInfo| names.has(info) && !names.complete(info, received);
+    let doubtful: Vec<&NarInfo> = closure.paths().iter().filter(is_doubtful).collect();
+    if doubtful.is_empty() {
+        return Ok(());
+    }
+    hashing();
+    let (whole, wrong): (Vec<_>, Vec<_>) = doubtful.into_iter().partition(|info| is_whole(store, info));
+    accept(store, &names, &whole, received);
+    wrong.iter().try_for_each(|info| worker::remove(&store.below_root(info.store_path.as_str())))
+}
+
+fn is_whole(store: &Store, info: &NarInfo) -> bool {
+    tree::hash(&store.below_root(info.store_path.as_str())).is_ok_and(|found| found == info.nar_hash)
+}
+
+/// Gives receipts to what was hashed, and may be in memory only. Without them, for which a full disk has no room, it is hashed again at
+/// the next boot.
+fn accept(store: &Store, names: &Names, whole: &[&NarInfo], received: &mut Received) {
     if store.sync().is_ok() {
         let _ = received.append(whole.iter().filter_map(|info| names.receipt(info)).collect());
     }
-    whole.len() == doubtful.len()
 }
 
 /// What is missing, the biggest last: it is taken from the end, so that no long path is begun when all others are done.
