@@ -30,6 +30,7 @@ use crate::reply::{Reply, Sent};
 use crate::report;
 use crate::selection::Selection;
 use crate::shelf::Shelf;
+use crate::turns::Asker;
 use crate::wire::Lane;
 
 /// What all requests share.
@@ -90,16 +91,18 @@ pub(crate) struct Found {
 
 impl Desk {
     /// Serves what `names` holds at each moment, from the state directory with this layout, to connections that come to one of these
-    /// addresses of ours; what is large to `clients` of them at once. `machines` tells who asks.
+    /// addresses of ours; what is large to `clients` of them at once, while `most_waiting` requests may wait for it. `machines` tells who
+    /// asks.
     pub fn new(
         layout: &Layout,
         machines: Machines,
         addresses: Vec<Ipv4Addr>,
         clients: usize,
+        most_waiting: usize,
         names: watch::Receiver<Arc<ServedNames>>,
     ) -> Self {
         Self {
-            line: Line::new(clients),
+            line: Line::new(clients, most_waiting),
             root: Root::new(layout.root()),
             shelf: Shelf::new(layout.root()),
             addresses,
@@ -129,6 +132,7 @@ impl Desk {
         if has_few_buffers(&head) {
             lane.narrow();
         }
+        let is_agent = is_agent(&head);
         let name = name::decode(head.uri.path());
         let path = name.as_deref().map_or_else(|_| "/".to_owned(), event_path);
         let is_head = head.method == Method::HEAD;
@@ -142,7 +146,7 @@ impl Desk {
             _ => (self.clone().mac(ends.client).await, Err(Refusal::Method { allow: "GET, HEAD" })),
         };
         let (reply, turn) = match reply {
-            Ok(Reply::Found(found)) if found.is_large() => match self.line.ask(ends.client) {
+            Ok(Reply::Found(found)) if found.is_large() => match self.line.ask(ends.client, found.asker(is_agent)) {
                 turn @ Some(_) => (Ok(Reply::Found(found)), turn),
                 None => (Err(Refusal::Busy), None),
             },
@@ -222,6 +226,11 @@ fn has_few_buffers(head: &Parts) -> bool {
     head.headers.get(USER_AGENT).is_some_and(|agent| agent.as_bytes().starts_with(b"Syslinux/"))
 }
 
+/// Whether this is rookery-agent, which comes again when it is told to.
+fn is_agent(head: &Parts) -> bool {
+    head.headers.get(USER_AGENT).is_some_and(|agent| agent.as_bytes().starts_with(b"rookery-agent/"))
+}
+
 /// What of a file a request gets, and which bytes of it are sent.
 fn choose(head: &Parts, etag: &ETag, len: u64) -> Result<(Selection, Option<Range<u64>>), Refusal> {
     // Ranges are for GET alone (RFC 9110 §14.2).
@@ -239,6 +248,15 @@ impl Found {
     fn is_large(&self) -> bool {
         let can_be = matches!(self.served.content, Content::Nar | Content::Bundle | Content::Boot);
         can_be && self.payload.as_ref().is_some_and(|payload| payload.len() > LARGE)
+    }
+
+    /// Kernels and initrds are for boot loaders, whatever they call themselves.
+    const fn asker(&self, is_agent: bool) -> Asker {
+        match (self.served.content, is_agent) {
+            (Content::Boot, _) => Asker::Loader,
+            (_, true) => Asker::Agent,
+            (_, false) => Asker::Program,
+        }
     }
 }
 

@@ -6,6 +6,8 @@
 //! only a bounded amount; a response keeps the file it opened, whatever is published or removed meanwhile.
 //!
 //! What is large goes by sendfile(2) and to a few clients at a time, in the order in which they came; what is small never waits.
+//! Packs and bundles that wait have half of the connections at most, and an agent one; whoever else asks for them is told to come
+//! again (503 with Retry-After). Kernels and initrds wait in any case, for boot loaders take a 503 for the end.
 //!
 //! HTTP/1.0 and 1.1 with a `Content-Length` always, written with capitals: GRUB under UEFI HTTP boot takes a file for empty whose
 //! headers are in lower case (rhboot/grub2 PR 216). Deliberately not here: chunked coding, compression on the way (packs are

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
-use crate::turns::{Place, Turns};
+use crate::turns::{Asker, Place, Turns};
 
 /// Admits what is large, a few clients at a time.
 #[derive(Debug)]
@@ -42,19 +42,19 @@ pub(crate) enum Turn {
 type Admitted = Vec<(oneshot::Sender<Slot>, Place)>;
 
 impl Line {
-    /// Serves so many clients at once.
-    pub(crate) fn new(clients: usize) -> Arc<Self> {
-        let state = State { turns: Turns::new(clients), is_ushered: false };
+    /// Serves so many clients at once, while so many requests may wait.
+    pub(crate) fn new(clients: usize, most_waiting: usize) -> Arc<Self> {
+        let state = State { turns: Turns::new(clients, most_waiting), is_ushered: false };
         Arc::new(Self { state: Mutex::new(state), waited: AtomicU64::new(0) })
     }
 
     /// Asks for one more large response to `client`. `None` if too many wait already.
-    pub(crate) fn ask(self: &Arc<Self>, client: Ipv4Addr) -> Option<Turn> {
+    pub(crate) fn ask(self: &Arc<Self>, client: Ipv4Addr, asker: Asker) -> Option<Turn> {
         let (ticket, mut turn) = oneshot::channel();
         let (admitted, usher) = {
             let mut state = self.lock();
             state.turns.strike(oneshot::Sender::is_closed);
-            state.turns.ask(client, ticket).ok()?;
+            state.turns.ask(client, asker, ticket).ok()?;
             let admitted = state.turns.settle(Instant::now());
             let must_usher = state.turns.is_awaited() && !state.is_ushered;
             state.is_ushered |= must_usher;

@@ -100,11 +100,12 @@ async fn run(config: Config, inherited: Vec<std::net::TcpListener>, process: Pro
     let served_at = config.server_addresses();
     let machines = Machines::new(&layout, &config.subnets);
     let clients = config.nar_cache.bulk_clients.into();
-    let desk = Arc::new(Desk::new(&layout, machines, served_at, clients, publication.names()));
+    let bounds = Bounds::new(config.nar_cache.max_connections.into());
+    let desk = Desk::new(&layout, machines, served_at, clients, bounds.most_waiting(), publication.names());
+    let desk = Arc::new(desk);
     let addresses = listeners.iter().map(|listener| listener.local_addr().map(|address| address.to_string()));
     let addresses = addresses.collect::<io::Result<Vec<_>>>()?.join(", ");
     process.ready(&format!("serving {} at {addresses}", layout.root().display()));
-    let bounds = Bounds::new(config.nar_cache.max_connections.into());
     let served = serve(listeners, Arc::clone(&desk), bounds, process.stopped()).await;
     log_counts(&desk);
     Ok(served?)

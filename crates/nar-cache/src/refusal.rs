@@ -58,7 +58,7 @@ pub(crate) enum Refusal {
     /// Too many reports from this address.
     #[error("too many reports")]
     TooOften,
-    /// Too many wait for their turn already.
+    /// Too many wait for their turn already, of all clients or of this one.
     #[error("too many large responses are waited for")]
     Busy,
     /// A thread that was to open the file is gone.

@@ -10,8 +10,8 @@ use boot_model::{MacAddr, turn};
 use generations::Served;
 use hyper::body::Bytes;
 use hyper::header::{
-    ACCEPT_RANGES, ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, HeaderName, HeaderValue,
-    RETRY_AFTER,
+    ACCEPT_RANGES, ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, HeaderName,
+    HeaderValue, RETRY_AFTER,
 };
 use hyper::{HeaderMap, Response, StatusCode};
 
@@ -99,8 +99,13 @@ fn respond_refused(refusal: &Refusal, is_head: bool, sent: Sent) -> Response<Bod
             headers.insert(ALLOW, HeaderValue::from_static(allow));
         }
         Refusal::Unsatisfiable { len } => put(&mut headers, CONTENT_RANGE, format!("bytes */{len}")),
-        Refusal::TooOften | Refusal::Busy => {
+        Refusal::TooOften => {
             headers.insert(RETRY_AFTER, HeaderValue::from_static("10"));
+        }
+        Refusal::Busy => {
+            headers.insert(RETRY_AFTER, HeaderValue::from_static("10"));
+            // It is refused for the sake of its connection.
+            headers.insert(CONNECTION, HeaderValue::from_static("close"));
         }
         _ => {}
     }

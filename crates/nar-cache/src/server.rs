@@ -48,6 +48,11 @@ impl Bounds {
         }
     }
 
+    /// Requests that may wait for their turn, each with its connection: half, so that the others go to menus, kernels and reports.
+    pub const fn most_waiting(&self) -> usize {
+        self.max_connections / 2
+    }
+
     /// Connections that one address may have: a quarter, so that it takes four to shut out the room, yet never fewer than the 25
     /// that Nix opens.
     const fn per_address(&self) -> usize {

@@ -16,9 +16,22 @@ use std::time::{Duration, Instant};
 pub(crate) struct Turns<T> {
     /// Clients that have a turn at once.
     clients: usize,
+    /// Requests that may wait, boot loaders' not counted.
+    most_waiting: usize,
     holders: HashMap<Ipv4Addr, Holder>,
     waiting: VecDeque<Waiting<T>>,
     next: u64,
+}
+
+/// Who asks, by what a refusal does to it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Asker {
+    /// Firmware and boot loaders give up at once, so they wait, whoever else does.
+    Loader,
+    /// Nix and its like come again a few times, and wait while there is room.
+    Program,
+    /// Our agent comes again as long as it is told to. One of its requests waits, and hears when the turn has come.
+    Agent,
 }
 
 /// What an admitted request holds.
@@ -61,13 +74,12 @@ impl<T> Turns<T> {
     pub(crate) const LEAST: u64 = 256 * 1024;
     /// The longest turn while others wait; what is under way goes on. At 1 Gbit/s each of eight clients gets 4 GB in it.
     pub(crate) const LONGEST: Duration = Duration::from_secs(300);
-    /// Requests that wait, of all clients and of one: twice as many as Nix' 25 connections ask for.
-    pub(crate) const QUEUE: usize = 1024;
+    /// Requests of one client that wait: twice as many as Nix' 25 connections ask for.
     pub(crate) const QUEUE_OF_ONE: usize = 50;
 
-    /// Gives turns to so many clients at once.
-    pub(crate) fn new(clients: usize) -> Self {
-        Self { clients, holders: HashMap::new(), waiting: VecDeque::new(), next: 0 }
+    /// Gives turns to so many clients at once, while so many requests may wait, at least one.
+    pub(crate) fn new(clients: usize, most_waiting: usize) -> Self {
+        Self { clients, most_waiting: most_waiting.max(1), holders: HashMap::new(), waiting: VecDeque::new(), next: 0 }
     }
 
     /// Whether somebody waits.
@@ -77,13 +89,31 @@ impl<T> Turns<T> {
 
     /// A client asks. Its ticket comes out of [`Turns::settle`] when it is admitted; it comes back from here if too many wait
     /// already.
-    pub(crate) fn ask(&mut self, client: Ipv4Addr, ticket: T) -> Result<(), T> {
-        let of_this_one = self.waiting.iter().filter(|waiting| waiting.client == client).count();
-        if self.waiting.len() >= Self::QUEUE || of_this_one >= Self::QUEUE_OF_ONE {
+    pub(crate) fn ask(&mut self, client: Ipv4Addr, asker: Asker, ticket: T) -> Result<(), T> {
+        if !self.fits(client) && !self.may_wait(client, asker) {
             return Err(ticket);
         }
         self.waiting.push_back(Waiting { client, ticket });
         Ok(())
+    }
+
+    /// Each that waits holds a connection, and those that do not wait shall find one, too.
+    fn may_wait(&self, client: Ipv4Addr, asker: Asker) -> bool {
+        let of_this_one = self.waiting.iter().filter(|waiting| waiting.client == client).count();
+        let is_room = self.waiting.len() < self.most_waiting;
+        match asker {
+            Asker::Loader => of_this_one < Self::QUEUE_OF_ONE,
+            Asker::Program => is_room && of_this_one < Self::QUEUE_OF_ONE,
+            Asker::Agent => is_room && of_this_one == 0,
+        }
+    }
+
+    /// Whether one more response to this client would begin at once.
+    fn fits(&self, client: Ipv4Addr) -> bool {
+        match self.holders.get(&client) {
+            Some(holder) => holder.streams < Self::STREAMS,
+            None => self.holders.len() < self.clients,
+        }
     }
 
     /// Strikes out those whose client left while it waited; or who asks and leaves, again and again, has the whole queue.
@@ -111,12 +141,7 @@ impl<T> Turns<T> {
         self.holders.retain(|_, holder| holder.goes_on(now));
         let mut admitted = Vec::new();
         for waiting in std::mem::take(&mut self.waiting) {
-            let holder = self.holders.get(&waiting.client);
-            let fits = match holder {
-                Some(holder) => holder.streams < Self::STREAMS,
-                None => self.holders.len() < self.clients,
-            };
-            if fits {
+            if self.fits(waiting.client) {
                 let place = self.admit(now, waiting.client);
                 admitted.push((waiting.ticket, place));
             } else {
@@ -185,7 +210,7 @@ mod tests {
 
     impl Room {
         fn of(clients: usize) -> Self {
-            Self { turns: Turns::new(clients), start: Instant::now(), places: HashMap::new() }
+            Self { turns: Turns::new(clients, 100), start: Instant::now(), places: HashMap::new() }
         }
 
         fn at(&self, milliseconds: u64) -> Instant {
@@ -195,7 +220,7 @@ mod tests {
         /// A request of client `client`; who is admitted then.
         fn asks(&mut self, at: u64, client: u8, name: &'static str) -> Vec<&'static str> {
             let client = Ipv4Addr::new(10, 77, 0, client);
-            self.turns.ask(client, name).unwrap();
+            self.turns.ask(client, Asker::Program, name).unwrap();
             self.settles(at)
         }
 
@@ -292,27 +317,65 @@ mod tests {
         assert_eq!(room.settles(300_000), ["b"]);
     }
 
+    /// One turn, which client 0 has, and a line in which `waiting` may stand; tickets are numbers.
+    fn held(waiting: usize) -> (Turns<usize>, Instant) {
+        let (mut turns, now) = (Turns::new(1, waiting), Instant::now());
+        turns.ask(client(0), Asker::Agent, 0).unwrap();
+        assert_eq!(turns.settle(now).len(), 1);
+        (turns, now)
+    }
+
+    fn client(n: usize) -> Ipv4Addr {
+        Ipv4Addr::from_bits(n as u32)
+    }
+
     #[test]
     fn the_queue_is_bounded() {
-        let mut turns = Turns::new(1);
-        let now = Instant::now();
-        let client = |n: usize| Ipv4Addr::from_bits(n as u32);
-        turns.ask(client(0), 0).unwrap();
-        assert_eq!(turns.settle(now).len(), 1);
-        let all = (1..=Turns::<usize>::QUEUE).all(|n| turns.ask(client(n), n).is_ok());
+        let (mut turns, now) = held(20);
+        let all = (1..=20).all(|n| turns.ask(client(n), Asker::Program, n).is_ok());
         assert!(all && turns.settle(now).is_empty());
-        assert_eq!(turns.ask(client(1), 7), Err(7));
+        assert_eq!(turns.ask(client(21), Asker::Program, 7), Err(7));
+        assert_eq!(turns.ask(client(21), Asker::Agent, 7), Err(7));
         turns.strike(|n| *n == 3);
-        assert_eq!(turns.ask(client(1), 7), Ok(()), "a place became free");
+        assert_eq!(turns.ask(client(21), Asker::Agent, 7), Ok(()), "a place became free");
+    }
+
+    #[test]
+    fn who_does_not_know_refusals_waits_in_any_case() {
+        let (mut turns, _) = held(1);
+        turns.ask(client(1), Asker::Program, 1).unwrap();
+        assert!((2..100).all(|n| turns.ask(client(n), Asker::Loader, n).is_ok()));
+        let all = (0..Turns::<usize>::QUEUE_OF_ONE).all(|n| turns.ask(client(1000), Asker::Loader, n).is_ok());
+        assert!(all);
+        assert_eq!(turns.ask(client(1000), Asker::Loader, 7), Err(7), "from one address nobody boots so often");
+    }
+
+    #[test]
+    fn who_has_a_turn_is_not_refused_for_those_who_wait() {
+        let (mut turns, now) = held(1);
+        turns.ask(client(1), Asker::Agent, 1).unwrap();
+        for n in 1..Turns::<usize>::STREAMS {
+            assert_eq!(turns.ask(client(0), Asker::Agent, n), Ok(()));
+            assert_eq!(turns.settle(now).len(), 1);
+        }
+        assert_eq!(turns.ask(client(0), Asker::Agent, 7), Err(7), "it has all its streams");
+    }
+
+    #[test]
+    fn one_request_of_an_agent_waits() {
+        let (mut turns, _) = held(20);
+        assert_eq!(turns.ask(client(1), Asker::Agent, 1), Ok(()));
+        assert_eq!(turns.ask(client(1), Asker::Agent, 2), Err(2));
+        assert_eq!(turns.ask(client(2), Asker::Agent, 3), Ok(()));
+        assert_eq!(turns.ask(client(1), Asker::Program, 4), Ok(()));
     }
 
     #[test]
     fn nobody_has_the_queue_for_himself() {
-        let mut turns = Turns::new(1);
-        let [one, other] = [1, 2].map(Ipv4Addr::from_bits);
-        let all = (0..Turns::<usize>::QUEUE_OF_ONE).all(|n| turns.ask(one, n).is_ok());
+        let (mut turns, _) = held(100);
+        let all = (0..Turns::<usize>::QUEUE_OF_ONE).all(|n| turns.ask(client(1), Asker::Program, n).is_ok());
         assert!(all);
-        assert_eq!(turns.ask(one, 7), Err(7));
-        assert_eq!(turns.ask(other, 8), Ok(()));
+        assert_eq!(turns.ask(client(1), Asker::Program, 7), Err(7));
+        assert_eq!(turns.ask(client(2), Asker::Program, 8), Ok(()));
     }
 }

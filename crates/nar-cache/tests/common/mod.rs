@@ -47,7 +47,8 @@ impl Server {
         let publication = Publication::follow(&state.layout).unwrap();
         let machines = Machines::new(&state.layout, &[]);
         let served_at = vec![Ipv4Addr::LOCALHOST];
-        let desk = Arc::new(Desk::new(&state.layout, machines, served_at, CLIENTS, publication.names()));
+        let (waiting, names) = (bounds.most_waiting(), publication.names());
+        let desk = Arc::new(Desk::new(&state.layout, machines, served_at, CLIENTS, waiting, names));
         let (stop, stopped) = oneshot::channel();
         let at = Arc::clone(&desk);
         let thread = std::thread::spawn(move || {

@@ -60,6 +60,11 @@ impl State {
 
     /// Publishes generation `number` whose hash is all `letter`, with one pack.
     pub fn publish(&self, number: u32, letter: char) -> GenerationRef {
+        self.publish_with(number, letter, INITRD)
+    }
+
+    /// The same with an initrd of its own.
+    pub fn publish_with(&self, number: u32, letter: char, initrd: &[u8]) -> GenerationRef {
         let toplevel = toplevel(letter);
         let reference = GenerationRef { role: "lab".parse().unwrap(), id: GenerationId::new(number, &toplevel) };
         self.write(&format!("cache/{}.narinfo", toplevel.hash()), narinfo(letter).as_bytes());
@@ -73,7 +78,7 @@ impl State {
         let mut files = BTreeMap::new();
         for (name, bytes) in [
             (boot_file(digest(KERNEL)), KERNEL),
-            (boot_file(digest(INITRD)), INITRD),
+            (boot_file(digest(initrd)), initrd),
             ("closure".to_owned(), closure.as_bytes()),
         ] {
             fs::write(staged.join(&name), bytes).unwrap();
@@ -87,7 +92,7 @@ impl State {
             kernel_parameters: vec!["quiet".parse().unwrap()],
             kernel_version: None,
             kernel: digest(KERNEL),
-            initrd: digest(INITRD),
+            initrd: digest(initrd),
         };
         let totals = Closure { paths: 1, nar_size: 1, file_size: PACK_LEN };
         let date = "2026-11-20T14:03:00Z".parse().unwrap();
