@@ -2,7 +2,8 @@
 //!
 //! Every wait has a deadline: a connection that stands still is given up and opened again, with full jitter between attempts, and
 //! after a time in which nothing was heard from the server by any stream the whole fetch is given up. A server that is busy says
-//! when to come again (503 with Retry-After); that is a sign of life, and has a deadline of its own.
+//! when to come again (503 with Retry-After), as often as it takes: it is alive, and a large room may need an hour. Whoever says 503
+//! without a time, as a proxy does whose server is gone, has a deadline of its own.
 
 use std::{
     io::{self, Read as _},
@@ -42,12 +43,14 @@ pub(super) struct Server {
     begun: Instant,
     /// Milliseconds since `begun` at which something was last heard from the server: bytes, or a request to wait.
     heard: AtomicU64,
-    /// The same, bytes only.
+    /// The same, without requests to wait that name no time.
     arrived: AtomicU64,
     /// The same clock, 1 more than when the console was last told why nothing comes; 0 if it never was.
     told: AtomicU64,
     /// Streams that the server has told to wait for this client's turn.
     queued: AtomicUsize,
+    /// How often a stream that waited has heard that the turn has come.
+    turns: AtomicU64,
     stopped: AtomicBool,
 }
 
@@ -63,6 +66,8 @@ pub(super) struct Stream<'a> {
     body: Option<BodyReader<'static>>,
     /// While it is not our turn.
     queued: Option<Queued<'a>>,
+    /// The server's last answer was to come again; how many turns had come when it was asked.
+    refused: Option<u64>,
     backoff: Backoff,
 }
 
@@ -116,10 +121,10 @@ impl Server {
             .user_agent(concat!("rookery-agent/", env!("CARGO_PKG_VERSION")))
             .build()
             .into();
-        let [heard, arrived, told] = [0; 3].map(AtomicU64::new);
+        let [heard, arrived, told, turns] = [0; 4].map(AtomicU64::new);
         let base = format!("http://{server}/");
         let (queued, stopped) = (AtomicUsize::new(0), AtomicBool::new(false));
-        Self { agent, base, patience, begun: Instant::now(), heard, arrived, told, queued, stopped }
+        Self { agent, base, patience, begun: Instant::now(), heard, arrived, told, queued, turns, stopped }
     }
 
     /// Begins a file of `length` bytes; nothing is asked before it is read.
@@ -132,7 +137,8 @@ impl Server {
         let url = format!("{}{path}", self.base);
         let end = part.end.min(length);
         let offset = part.start.min(end);
-        Stream { server: self, url, length, offset, end, body: None, queued: None, backoff: Backoff::default() }
+        let backoff = Backoff::default();
+        Stream { server: self, url, length, offset, end, body: None, queued: None, refused: None, backoff }
     }
 
     /// How long a file is that the server may have; `None` if it has not, or does not say so at once.
@@ -186,17 +192,31 @@ impl Server {
 
     /// Waits, unless the fetch is given up meanwhile.
     pub(super) fn sleep(&self, delay: Duration) -> Result<(), StreamError> {
+        self.sleep_unless(delay, || false)
+    }
+
+    /// The same, at most until something holds.
+    fn sleep_unless(&self, delay: Duration, holds: impl Fn() -> bool) -> Result<(), StreamError> {
         let until = Instant::now() + delay;
         loop {
             if self.is_stopped() {
                 return Err(StreamError::Stopped);
             }
             let left = until.saturating_duration_since(Instant::now());
-            if left.is_zero() {
+            if left.is_zero() || holds() {
                 return Ok(());
             }
             std::thread::sleep(left.min(LOOK));
         }
+    }
+
+    fn turns(&self) -> u64 {
+        self.turns.load(Ordering::Relaxed)
+    }
+
+    /// The client's turn has come: streams that were refused need not wait any more.
+    fn turn_has_come(&self) {
+        self.turns.fetch_add(1, Ordering::Relaxed);
     }
 }
 
@@ -231,6 +251,7 @@ impl<'a> Stream<'a> {
                     self.backoff.reset();
                     if self.queued.as_mut().is_some_and(|queued| queued.is_over(read, asked.elapsed())) {
                         self.queued = None;
+                        self.server.turn_has_come();
                     }
                     return Ok(read);
                 }
@@ -264,19 +285,30 @@ impl<'a> Stream<'a> {
     }
 
     fn open(&mut self) -> Result<(), StreamError> {
+        let turns = self.server.turns();
         match self.request()? {
             Opened::Body(body, turn) => {
                 self.body = Some(body);
                 self.queued = (turn == Turn::Later).then(|| Queued::at(self.server));
                 self.server.note(&self.server.heard);
+                if self.refused.take().is_some() && turn == Turn::Now {
+                    self.server.turn_has_come();
+                }
                 Ok(())
             }
             Opened::Busy(after) => {
+                self.refused = Some(turns);
                 self.server.note(&self.server.heard);
+                if after.is_some() {
+                    self.server.note(&self.server.arrived);
+                }
                 let _queued = Queued::at(self.server);
                 self.wait("the server serves others first".to_owned(), after)
             }
-            Opened::Unreachable(cause) => self.wait(cause, None),
+            Opened::Unreachable(cause) => {
+                self.refused = None;
+                self.wait(cause, None)
+            }
         }
     }
 
@@ -328,7 +360,7 @@ impl<'a> Stream<'a> {
         let delay = delay + at_least.unwrap_or_default().min(LONGEST_RETRY_AFTER);
         let delay = delay.min(left);
         self.server.tell(&self.url, &cause, delay);
-        self.server.sleep(delay)
+        self.server.sleep_unless(delay, || self.refused.is_some_and(|turns| turns != self.server.turns()))
     }
 }
 
@@ -355,3 +387,6 @@ impl Drop for Queued<'_> {
 fn retry_after(response: &Response<ureq::Body>) -> Option<Duration> {
     response.headers().get("retry-after")?.to_str().ok()?.trim().parse().ok().map(Duration::from_secs)
 }
+
+#[cfg(test)]
+mod tests;
