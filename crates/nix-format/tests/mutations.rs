@@ -94,10 +94,10 @@ impl Dice {
 
 #[test]
 fn the_corpus_is_taken() {
-    use nix_format::bundle::{Head, Index};
+    use nix_format::bundle::{Head, Index, Limits};
     let (head, raw) =
         include_bytes!("../../../integration/fuzz/corpus/bundle/one-of-each").split_first_chunk().unwrap();
-    let index = Index::parse(&Head::parse(head).unwrap(), raw.to_vec()).unwrap();
+    let index = Index::parse(&Head::parse(head).unwrap(), raw.to_vec(), Limits::NONE).unwrap();
     assert_eq!(index.paths().map(|path| path.records().count()).sum::<usize>(), 20);
     let closure = include_str!("../../../integration/fuzz/corpus/closure/three-paths");
     assert_eq!(closure.parse::<nix_format::closure::Closure>().unwrap().paths().len(), 3);

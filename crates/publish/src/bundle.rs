@@ -21,7 +21,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use boot_model::{GenerationId, GenerationRef, RoleName, StorePath};
 use generations::Layout;
-use nix_format::bundle::{BundleError, Head, IndexWriter};
+use nix_format::bundle::{BundleError, Head, IndexWriter, Limits};
 use nix_format::closure::Closure;
 use nix_format::hash;
 use nix_format::narinfo::NarInfo;
@@ -157,7 +157,8 @@ impl Bundler<'_> {
         write(&staged, &pairs, &encoded)?;
         pairs.paths = encoded.paths.iter().map(|(number, ..)| pairs.paths[*number]).collect();
         drop(encoded);
-        self.verify(&staged, &pairs).map_err(|problem| match problem {
+        let limits = Limits::between(before.paths().len(), after.paths().len());
+        self.verify(&staged, &pairs, limits).map_err(|problem| match problem {
             Problem::Wrong(problem) => BundlingError::Wrong { old: old.clone(), new: new.clone(), problem },
             Problem::Other(error) => error,
         })?;
@@ -212,9 +213,9 @@ impl Bundler<'_> {
     }
 
     /// Applies the bundle as a client does, path by path.
-    fn verify(&self, staged: &StagedFile, pairs: &Pairs<'_>) -> Result<(), Problem> {
+    fn verify(&self, staged: &StagedFile, pairs: &Pairs<'_>, limits: Limits) -> Result<(), Problem> {
         let bundle = File::open(staged.path()).map_err(|error| WriteError::new("read", staged.path(), error))?;
-        let index = apply::read_index(&bundle).map_err(|error| Problem::Wrong(error.to_string()))?;
+        let index = apply::read_index(&bundle, limits).map_err(|error| Problem::Wrong(error.to_string()))?;
         let paths: Vec<_> = index.paths().collect();
         let promised = pairs.paths.iter().map(|(new, old)| (&new.store_path, Some(&old.store_path)));
         if !paths.iter().map(|path| (path.store_path(), path.base())).eq(promised) {

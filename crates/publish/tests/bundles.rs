@@ -11,7 +11,7 @@ use std::sync::atomic::AtomicBool;
 
 use boot_model::{GenerationRef, StorePath, Timestamp};
 use generations::Layout;
-use nix_format::bundle::{Base, BundledPath, Head, Index, Record, Records, Source};
+use nix_format::bundle::{Base, BundledPath, Head, Index, Limits, Record, Records, Source};
 use nix_format::closure::Closure;
 use nix_format::signature::SecretKey;
 use publish::{Bundle, Bundler, BundlingError, DEFAULT_LEVEL, Event, Publisher, Request, Roles, Store};
@@ -183,7 +183,7 @@ fn read(mut from: impl std::io::Read) -> Vec<u8> {
 fn index(bytes: &[u8]) -> Index {
     let head = Head::parse(bytes[..Head::SIZE].try_into().unwrap()).unwrap();
     let frame = &bytes[Head::SIZE..head.frames_begin() as usize];
-    Index::parse(&head, zstd::decode_all(frame).unwrap()).unwrap()
+    Index::parse(&head, zstd::decode_all(frame).unwrap(), Limits::NONE).unwrap()
 }
 
 /// Bytes that don't compress.

@@ -11,7 +11,7 @@ use std::path::Path;
 use std::process::Command;
 
 use boot_model::{GenerationRef, StorePath};
-use nix_format::bundle::{Head, Index};
+use nix_format::bundle::{Head, Index, Limits};
 use nix_format::narinfo::NarInfo;
 
 use super::closure::{Clients, agent, closure, fetch_and_register, open};
@@ -107,7 +107,7 @@ fn read_index(bundle: &Path) -> Result<(Head, Index)> {
     let mut raw = Vec::new();
     let decoder = zstd::Decoder::new(&frame[..]).map_err(Error::io(doing()))?;
     decoder.take(u64::from(head.index_size()) + 1).read_to_end(&mut raw).map_err(Error::io(doing()))?;
-    let index = Index::parse(&head, raw).map_err(wrong)?;
+    let index = Index::parse(&head, raw, Limits::NONE).map_err(wrong)?;
     Ok((head, index))
 }
 

@@ -74,14 +74,11 @@ impl Manifest {
         Self::parse(text.as_bytes().to_vec(), generation).ok()
     }
 
-    /// Is this generation recorded, and something there under each name of its closure?
-    pub(super) fn is_recorded(store: &Store, generation: &GenerationRef, names: &Names) -> bool {
-        let recorded = || {
-            let held = Held::read(store, generation)?;
-            let generation = Generation::from_json(held.json.as_bytes()).ok()?;
-            Some(Self::held(&held.closure, &generation)?.has_names(names))
-        };
-        recorded().unwrap_or(false)
+    /// The manifest of a generation that is recorded, if something is there under each name of its closure.
+    pub(super) fn recorded(store: &Store, generation: &GenerationRef, names: &Names) -> Option<Self> {
+        let held = Held::read(store, generation)?;
+        let generation = Generation::from_json(held.json.as_bytes()).ok()?;
+        Self::held(&held.closure, &generation).filter(|manifest| manifest.has_names(names))
     }
 
     /// Is something there under each name of the closure? It need not be what was received.

@@ -180,6 +180,31 @@ fn large_bases_are_held_one_at_a_time() {
     assert_eq!(packs_asked_for(&room), [] as [String; 0], "{}", said(&output));
 }
 
+/// A bundle that holds as many paths as fit into its index, none of which anybody wants.
+fn bundle_of_many_paths() -> Vec<u8> {
+    let mut writer = IndexWriter::new(Renames::default());
+    for number in 0..800_000 {
+        writer.path(&store_path(number, "p"), None, [Record::Symlink(b"x")]).unwrap();
+    }
+    let index = writer.finish().unwrap();
+    let packed = frame(&index);
+    [&Head::new(index.len(), packed.len()).unwrap().bytes()[..], &packed].concat()
+}
+
+#[test]
+fn an_index_of_more_paths_than_there_are_costs_no_memory() {
+    let bundle = bundle_of_many_paths();
+    let (room, second) = room(&bundle);
+    let mut agent = Command::new("sh");
+    // The index itself takes 32 MiB.
+    agent.args(["-c", "ulimit -d 92000 && exec \"$@\"", "sh", env!("CARGO_BIN_EXE_rookery-agent")]);
+    let output = agent.args(room.arguments()).stdin(Stdio::null()).output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", said(&output));
+    room.complete(&second);
+    let asked = room.server.requests();
+    assert!(asked.iter().any(|path| path.starts_with("/bundle/")) && !said(&output).contains("built on"), "{asked:?}");
+}
+
 fn packs_asked_for(room: &Room) -> Vec<String> {
     room.server.requests().into_iter().filter(|path| path.starts_with("/nar/")).collect()
 }

@@ -34,6 +34,14 @@ pub enum BundleError {
         /// What is wrong.
         problem: &'static str,
     },
+    /// There is more in it than a bundle between its two generations can need.
+    #[error("the index has more than {most} {what}, and so more than its two generations")]
+    TooMany {
+        /// Of what.
+        what: &'static str,
+        /// As many are allowed.
+        most: usize,
+    },
     /// Two renames contradict each other.
     #[error(transparent)]
     Renames(#[from] Ambiguous),

@@ -6,7 +6,7 @@ use boot_model::{StoreHash, StorePath};
 use super::error::{BundleError, TreeError};
 use super::record::{Base, Next, Record, Shape, Source};
 use super::wire::Cursor;
-use super::{Head, MAX_INDEX};
+use super::{Head, Limits, MAX_INDEX};
 use crate::nar::{MAX_NAME, MAX_TARGET};
 use crate::renames::Renames;
 
@@ -46,22 +46,24 @@ struct Span {
 }
 
 impl Index {
-    /// Parses an uncompressed index and checks all of it.
+    /// Parses an uncompressed index and checks all of it. No memory is taken for more than `limits` allows.
     ///
     /// # Errors
     /// [`BundleError`].
-    pub fn parse(head: &Head, raw: Vec<u8>) -> Result<Self, BundleError> {
+    pub fn parse(head: &Head, raw: Vec<u8>, limits: Limits) -> Result<Self, BundleError> {
         if raw.len() != head.index_size() as usize || raw.len() > MAX_INDEX as usize {
             return Err(BundleError::IndexLength { expected: head.index_size(), found: raw.len() });
         }
         let mut cursor = Cursor::new(&raw, 0);
-        let renames = renames(&mut cursor)?;
-        let bases = bases(&mut cursor)?;
+        let renames = renames(&mut cursor, limits)?;
+        let bases = bases(&mut cursor, limits)?;
         let (mut paths, mut seen) = (Vec::new(), HashSet::new());
         let mut end = head.frames_begin();
         while !cursor.is_empty() {
+            limits.check_paths(paths.len() + 1)?;
+            let name = { cursor }.text(MAX_NAME)?;
             let span = span(&mut cursor, &bases, end)?;
-            if !seen.insert(span.store_path.clone()) {
+            if !seen.insert(name) {
                 return Err(BundleError::Twice(span.store_path));
             }
             end = span.frames.end;
@@ -176,9 +178,11 @@ impl From<TreeError> for Fault {
     }
 }
 
-fn renames(cursor: &mut Cursor) -> Result<Renames, BundleError> {
+fn renames(cursor: &mut Cursor, limits: Limits) -> Result<Renames, BundleError> {
+    let count = cursor.number()?;
+    limits.check_renames(count)?;
     let mut pairs: Vec<(StoreHash, StoreHash)> = Vec::new();
-    for _ in 0..cursor.number()? {
+    for _ in 0..count {
         let old = hash(cursor)?;
         if pairs.last().is_some_and(|(last, _)| *last >= old) {
             return Err(cursor.malformed("renames are out of order"));
@@ -193,9 +197,11 @@ fn hash(cursor: &mut Cursor) -> Result<StoreHash, BundleError> {
     text.and_then(|text| text.parse().ok()).ok_or_else(|| cursor.malformed("a rename is no hash of a store path"))
 }
 
-fn bases(cursor: &mut Cursor) -> Result<Vec<StorePath>, BundleError> {
+fn bases(cursor: &mut Cursor, limits: Limits) -> Result<Vec<StorePath>, BundleError> {
+    let count = cursor.number()?;
+    limits.check_bases(count)?;
     let mut bases = Vec::new();
-    for _ in 0..cursor.number()? {
+    for _ in 0..count {
         bases.push(store_path(cursor)?);
     }
     Ok(bases)

@@ -46,11 +46,13 @@
 //! missing here, has no base on the disk or comes out wrong is fetched as its plain pack. For a path without a good base the
 //! pack is the smaller file too, so a bundle need not hold every path that the client lacks.
 //!
-//! Every length is bounded before anything is allocated for it: the index by [`MAX_INDEX`], the rest by the index.
+//! Every length is bounded before anything is allocated for it: the index by [`MAX_INDEX`], what is read of it by [`Limits`], the rest
+//! by the index.
 
 mod error;
 mod head;
 mod index;
+mod limits;
 mod record;
 mod wire;
 mod writer;
@@ -58,6 +60,7 @@ mod writer;
 pub use error::{BundleError, TreeError};
 pub use head::Head;
 pub use index::{BundledPath, Index, Records};
+pub use limits::Limits;
 pub use record::{Base, Record, Source};
 pub use writer::IndexWriter;
 

@@ -27,7 +27,7 @@ fn raw(records: &[Record]) -> Result<Vec<u8>, BundleError> {
 }
 
 fn parse(raw: Vec<u8>) -> Result<Index, BundleError> {
-    Index::parse(&Head::new(raw.len(), 10)?, raw)
+    Index::parse(&Head::new(raw.len(), 10)?, raw, Limits::NONE)
 }
 
 /// One directory with one file.
@@ -194,8 +194,28 @@ fn an_index_that_was_tampered_with() {
     let begin = raw.windows(6).position(|window| window == b"\x2811111").expect("the path begins with its text");
     let twice = [&raw[..], &raw[begin..]].concat();
     assert!(matches!(parse(twice), Err(BundleError::Twice(_))));
-    let other_length = Index::parse(&Head::new(raw.len() + 1, 1).unwrap(), raw.clone());
+    let other_length = Index::parse(&Head::new(raw.len() + 1, 1).unwrap(), raw.clone(), Limits::NONE);
     assert!(matches!(other_length, Err(BundleError::IndexLength { .. })));
+}
+
+/// With what a bundle between generations of so many paths may hold.
+fn parse_between(old: usize, new: usize, raw: &[u8]) -> Result<Index, BundleError> {
+    Index::parse(&Head::new(raw.len(), 10)?, raw.to_vec(), Limits::between(old, new))
+}
+
+#[test]
+fn an_index_with_more_than_its_generations_can_need() {
+    let raw = raw(&file(Source::Data { size: 1000, frame: 100 })).unwrap();
+    assert!(parse_between(1, 1, &raw).is_ok());
+    assert_eq!(parse_between(1, 0, &raw).unwrap_err(), BundleError::TooMany { what: "paths", most: 0 });
+    // Said before the first of them is looked at: no memory is taken for so many, and nothing of them need be there.
+    let mut renames = Vec::new();
+    wire::put_number(&mut renames, 1 << 40);
+    assert_eq!(parse_between(3, 4, &renames).unwrap_err(), BundleError::TooMany { what: "renames", most: 7 });
+    let bases = [b"\0", &renames[..]].concat();
+    assert_eq!(parse_between(3, 4, &bases).unwrap_err(), BundleError::TooMany { what: "bases", most: 7 });
+    let error = parse_between(3, 4, &bases).unwrap_err().to_string();
+    assert_eq!(error, "the index has more than 7 bases, and so more than its two generations");
 }
 
 #[test]

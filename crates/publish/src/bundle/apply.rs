@@ -6,7 +6,7 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::FileExt as _;
 
 use boot_model::Sha256Digest;
-use nix_format::bundle::{Base, BundledPath, Head, Index, MAX_INDEX, Record, Records, Source};
+use nix_format::bundle::{Base, BundledPath, Head, Index, Limits, MAX_INDEX, Record, Records, Source};
 use nix_format::nar::{self, DirectoryWriter, NarError, NodeWriter, Written};
 use nix_format::renames::Renames;
 use sha2::{Digest as _, Sha256};
@@ -15,15 +15,15 @@ use super::patch;
 use super::spill::Part;
 use super::unpacked::{FileAt, Unpacked};
 
-/// Reads the index of a bundle.
-pub(super) fn read_index(bundle: &File) -> io::Result<Index> {
+/// Reads the index of a bundle, which may hold so much.
+pub(super) fn read_index(bundle: &File, limits: Limits) -> io::Result<Index> {
     let mut head = [0; Head::SIZE];
     bundle.read_exact_at(&mut head, 0)?;
     let head = Head::parse(&head).map_err(io::Error::other)?;
     let mut frame = vec![0; head.index_frame() as usize];
     bundle.read_exact_at(&mut frame, Head::SIZE as u64)?;
     let raw = zstd::bulk::decompress(&frame, head.index_size().min(MAX_INDEX) as usize)?;
-    Index::parse(&head, raw).map_err(io::Error::other)
+    Index::parse(&head, raw, limits).map_err(io::Error::other)
 }
 
 /// The NarHash of a path as the bundle makes it of the old path that it is paired with.

@@ -3,7 +3,8 @@
 //! Nothing in a bundle is trusted. What is rebuilt is hashed as a NAR on the way and compared with the signed narinfo; whatever goes
 //! wrong, the path comes as its plain pack. Base files are opened below the store only and through no symbolic link.
 //!
-//! Memory: the index, 32 MiB at most; for each worker a small patch, 4 MiB each for its base, its result and its frame; and instead, for
+//! Memory: the index, 32 MiB at most, and before anything else is fetched its frame, too; what the index lists, which is no more than the
+//! two generations have; for each worker a small patch, 4 MiB each for its base, its result and its frame; and instead, for
 //! one worker at a time, a large patch with 48 MiB each. That a frame is no longer than one for its result can be, a little more than
 //! the result, the index was checked for.
 
@@ -19,7 +20,10 @@ use std::{
 use boot_model::{GenerationRef, StorePath};
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
 use nix_format::{
-    bundle::{Base, BundleError, BundledPath, Head, Index, MAX_PATCHED, MAX_WINDOW_LOG, Record, Records, Source},
+    bundle::{
+        Base, BundleError, BundledPath, Head, Index, Limits, MAX_PATCHED, MAX_WINDOW_LOG, Record, Records, Source,
+    },
+    closure::Closure,
     nar::{self, Event, NarError, NodeWriter, Written},
     narinfo::NarInfo,
     renames::Renames,
@@ -29,6 +33,7 @@ use zstd::{stream::read::Decoder, zstd_safe};
 use super::{
     Counters,
     plan::{Names, Task},
+    tee::Tee,
     tree::Hasher,
     unpack::Tree,
 };
@@ -84,7 +89,14 @@ const CHUNK: usize = 256 << 10;
 
 impl Bundle {
     /// The bundle from the newest generation on the disk for which the server has one, if it is smaller than the packs.
-    pub(super) fn find(server: &Server, store: &Store, wanted: &GenerationRef, tasks: &[Task]) -> Option<Self> {
+    /// `closure` is what is wanted, `tasks` what is missing of it.
+    pub(super) fn find(
+        server: &Server,
+        store: &Store,
+        wanted: &GenerationRef,
+        closure: &Closure,
+        tasks: &[Task],
+    ) -> Option<Self> {
         let packs: u64 = tasks.iter().filter(|task| !task.in_the_way).map(|task| task.info.file_size).sum();
         if packs == 0 {
             return None;
@@ -94,15 +106,24 @@ impl Bundle {
         held.sort_by_key(|held| std::cmp::Reverse(held.id));
         let names = Names::read(store);
         // Whether they are what was received need not be known: what is made of them is hashed.
-        let held = held.into_iter().filter(|old| Manifest::is_recorded(store, old, &names));
-        held.take(MOST_ASKED).find_map(|old| {
+        let held = held.into_iter().filter_map(|old| {
+            let paths = Manifest::recorded(store, &old, &names)?.closure.paths().len();
+            Some((old, Limits::between(paths, closure.paths().len())))
+        });
+        held.take(MOST_ASKED).find_map(|(old, limits)| {
             let url = format!("bundle/{}/{}..{}", wanted.role, old.id, wanted.id);
             let length = server.length_of(&url).filter(|length| *length < packs)?;
-            Self::open(server, old, url, length).ok()
+            Self::open(server, old, url, length, limits).ok()
         })
     }
 
-    fn open(server: &Server, old: GenerationRef, url: String, length: u64) -> Result<Self, RebuildError> {
+    fn open(
+        server: &Server,
+        old: GenerationRef,
+        url: String,
+        length: u64,
+        limits: Limits,
+    ) -> Result<Self, RebuildError> {
         let mut beginning = server.range(&url, length, 0..length.min(BEGINNING)).read_all()?;
         let first = beginning.first_chunk().ok_or(RebuildError::Content("it is shorter than its head"))?;
         let head = Head::parse(first)?;
@@ -114,7 +135,9 @@ impl Bundle {
             beginning.extend(server.range(&url, length, BEGINNING..end).read_all()?);
         }
         let frame = beginning.get(Head::SIZE..end as usize).ok_or(RebuildError::Content("its index is cut off"))?;
-        let index = Index::parse(&head, decompress(frame, &[], head.index_size().into())?)?;
+        let raw = decompress(frame, &[], head.index_size().into())?;
+        drop(beginning);
+        let index = Index::parse(&head, raw, limits)?;
         if index.bundle_size() != length {
             return Err(RebuildError::Content("it has another length than its index says"));
         }
@@ -359,34 +382,5 @@ struct Reading<'a>(Stream<'a>);
 impl Read for Reading<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         self.0.read(buffer).map_err(io::Error::other)
-    }
-}
-
-/// Hands contents on in any pieces, and writes them into the open file in large ones.
-struct Tee<'t, 's, R> {
-    contents: R,
-    tree: &'t mut Tree<'s>,
-    chunk: Vec<u8>,
-    done: usize,
-    filled: usize,
-}
-
-impl<'t, 's, R: Read> Tee<'t, 's, R> {
-    fn new(contents: R, tree: &'t mut Tree<'s>) -> Self {
-        Self { contents, tree, chunk: vec![0; CHUNK], done: 0, filled: 0 }
-    }
-}
-
-impl<R: Read> Read for Tee<'_, '_, R> {
-    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
-        if self.done == self.filled {
-            self.filled = self.contents.read(&mut self.chunk)?;
-            self.done = 0;
-            self.tree.event(Event::Contents(&self.chunk[..self.filled]))?;
-        }
-        let handed = out.len().min(self.filled - self.done);
-        out[..handed].copy_from_slice(&self.chunk[self.done..self.done + handed]);
-        self.done += handed;
-        Ok(handed)
     }
 }

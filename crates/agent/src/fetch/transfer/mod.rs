@@ -6,8 +6,9 @@
 //! looks again at what lies in the store without one, and wipes the staging place.
 //!
 //! Memory is bounded, whatever the server sends: for each of the [`workers`], four at most, one zstd window of at most 16 MiB (2 MiB with packs of
-//! the usual level) or a small patch of at most 12 MiB, and 1 MiB of buffers; once what [`bundle`] needs, an index of at most 32 MiB and a
-//! large patch of at most 144 MiB (most have a few); and the closure manifest, of which a generation of 2000 paths has 1 MB.
+//! the usual level) or a small patch of at most 12 MiB, and 1 MiB of buffers; once what [`bundle`] needs, an index of at most 32 MiB, which
+//! lists no more than two generations have, and a large patch of at most 144 MiB (most have a few); and the closure manifest, of which a
+//! generation of 2000 paths has 1 MB.
 
 mod bundle;
 mod commit;
@@ -15,6 +16,7 @@ mod pack;
 pub(super) mod plan;
 pub(super) mod received;
 pub(super) mod space;
+mod tee;
 mod tree;
 mod unpack;
 pub(super) mod worker;
@@ -133,7 +135,7 @@ impl Transfer<'_> {
         space.make(&tasks, received)?;
         let total = total(&tasks);
         let server = Server::new(self.server, self.patience, workers());
-        let bundle = Bundle::find(&server, self.store, self.wanted, &tasks);
+        let bundle = Bundle::find(&server, self.store, self.wanted, space.closure, &tasks);
         if let Some(bundle) = &bundle {
             console::say(&format!("rookery: the update is built on generation {}", bundle.old));
         }
