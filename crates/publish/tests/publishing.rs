@@ -4,6 +4,8 @@
 mod support;
 
 use std::fs;
+use std::path::PathBuf;
+use std::process::Command;
 use std::sync::Mutex;
 
 use boot_model::{GenerationRef, Timestamp};
@@ -151,6 +153,32 @@ fn each_path_is_packed_once() {
     site.publish_heard(one, None, &report).unwrap();
     site.publish_heard(two, None, &report).unwrap();
     assert_eq!(packing.into_inner().unwrap(), [(4, 0), (2, 2)]);
+}
+
+/// What another server shows is whole at every moment, if the cache comes before what needs it.
+#[test]
+fn a_copy_in_the_order_cache_generation_default_serves() {
+    let site = Site::new();
+    site.test.system("one");
+    site.test.system("two");
+    let [one, two] = ["one", "two"].map(|system| site.publish(system).unwrap().generation);
+    Roles { layout: &site.layout, report: &|_| {} }.set_default(&one).unwrap();
+    let place = tempfile::tempdir().unwrap();
+    let other = Site { layout: Layout::new(place.path()), ..Site::new() };
+    let copy = |from: PathBuf| {
+        let to = place.path().join(from.strip_prefix(site.layout.root()).unwrap());
+        fs::create_dir_all(to.parent().unwrap()).unwrap();
+        assert!(Command::new("cp").args(["-a".as_ref(), from.as_os_str(), to.as_os_str()]).status().unwrap().success());
+    };
+    copy(site.layout.cache());
+    assert!(other.snapshot().roles.is_empty(), "a cache alone is no generation");
+    for generation in [&one, &two] {
+        copy(site.layout.generation(generation));
+        other.assert_sound(generation);
+        assert_eq!(other.published().1, generation.id.to_string(), "the newest, as long as nothing else is named");
+    }
+    copy(site.layout.default_link(&one.role));
+    assert_eq!(other.published(), site.published());
 }
 
 #[test]
