@@ -182,7 +182,8 @@ pub enum IgnoreReason {
     NoAddress,
     /// A release or decline of an address that is not this client's.
     NotItsLease,
-    /// A release or decline whose sender can be neither the client nor a relay agent.
+    /// It would end a lease, by a release, a decline or a request of another address, and its sender can be neither the client
+    /// nor a relay agent.
     SpoofedSource,
     /// A BOOTP client without a reservation.
     BootpUnreserved,

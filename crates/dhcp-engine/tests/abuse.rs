@@ -96,25 +96,32 @@ fn one_client_cannot_flood() {
     assert!(line(&room.hear(2, &Packet::new(ANN, DISCOVER))).starts_with("offer"), "and it ends");
 }
 
-#[test]
-fn another_clients_address_is_not_given_up_in_its_name() {
+/// What a program without privileges can send from a machine with this address: it fills in all of the message, a relay's
+/// address included, and nothing outside it.
+fn datagram(source: Ipv4Addr, destination: Ipv4Addr) -> Ingress<'static> {
+    let source = SocketAddrV4::new(source, 40_000);
+    Ingress { interface: "lan", source, destination, port: ServerPort::Dhcp }
+}
+
+/// Ann's lease, and Bob's.
+fn with_both() -> (Room, Ipv4Addr, Ipv4Addr) {
     let (mut room, a) = with_ann();
     let bobs = yiaddr(&room.hear(0, &Packet::new(BOB, DISCOVER)));
     room.hear(0, &Packet::new(BOB, REQUEST).wishes(bobs).for_server(SERVER));
-    let datagram = |source, destination| Ingress {
-        interface: "lan",
-        source: SocketAddrV4::new(source, 40_000),
-        destination,
-        port: ServerPort::Dhcp,
-    };
+    (room, a, bobs)
+}
+
+const RELAY: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 9);
+
+#[test]
+fn another_clients_address_is_not_given_up_in_its_name() {
+    let (mut room, a, bobs) = with_both();
     let messages = [
         Packet::new(ANN, RELEASE).ciaddr(a).for_server(SERVER),
         Packet::new(ANN, DECLINE).wishes(a).for_server(SERVER),
     ];
-    // A program of Bob's without privileges fills in all of the message, a relay's address included, and nothing outside it.
-    let relay = Ipv4Addr::new(10, 77, 0, 9);
     for message in messages {
-        for message in [message.clone(), message.giaddr(relay)] {
+        for message in [message.clone(), message.giaddr(RELAY)] {
             for destination in [SERVER, Ipv4Addr::BROADCAST] {
                 let outcome = room.hear_from(1, &message, datagram(bobs, destination));
                 assert_eq!(line(&outcome), "silence: spoofed-source");
@@ -122,6 +129,34 @@ fn another_clients_address_is_not_given_up_in_its_name() {
         }
     }
     // What the relay passes on comes from the relay.
-    let released = Packet::new(ANN, RELEASE).ciaddr(a).for_server(SERVER).giaddr(relay);
-    assert_eq!(line(&room.hear_from(1, &released, datagram(relay, SERVER))), format!("save {a} released {ANN}"));
+    let released = Packet::new(ANN, RELEASE).ciaddr(a).for_server(SERVER).giaddr(RELAY);
+    assert_eq!(line(&room.hear_from(1, &released, datagram(RELAY, SERVER))), format!("save {a} released {ANN}"));
+}
+
+#[test]
+fn another_client_is_not_moved_in_its_name() {
+    let (mut room, a, bobs) = with_both();
+    let free = Ipv4Addr::new(10, 77, 0, 199);
+    let takes = Packet::new(ANN, REQUEST).wishes(free).for_server(SERVER);
+    for message in [takes.clone(), takes.clone().giaddr(RELAY), takes.clone().ciaddr(free)] {
+        for destination in [SERVER, Ipv4Addr::BROADCAST] {
+            let outcome = room.hear_from(1, &message, datagram(bobs, destination));
+            assert_eq!(line(&outcome), "silence: spoofed-source");
+        }
+    }
+    assert_eq!(line(&room.hear_unicast(2, &Packet::new(ANN, REQUEST).ciaddr(a), a)).split(';').count(), 1, "fresh");
+    // Ann herself: from no address, from hers, through a relay.
+    let moved = format!("save {a} released {ANN}; save {free} bound {ANN}; ack Ack(Selecting, 3600)");
+    assert!(line(&room.hear(3, &takes)).starts_with(&moved));
+    let back = Packet::new(ANN, REQUEST).wishes(a).for_server(SERVER);
+    assert!(line(&room.hear_unicast(4, &back, free)).starts_with(&format!("save {free} released")));
+    assert!(line(&room.hear_from(5, &takes.giaddr(RELAY), datagram(RELAY, SERVER))).starts_with(&moved));
+}
+
+#[test]
+fn a_lease_that_has_ended_keeps_nobody_from_another() {
+    // A machine that has an address by other means by now, which is no business of its old lease.
+    let (mut room, _) = with_ann();
+    let takes = Packet::new(ANN, REQUEST).wishes(Ipv4Addr::new(10, 77, 0, 199)).for_server(SERVER);
+    assert!(line(&room.hear_unicast(9999, &takes, Ipv4Addr::new(10, 77, 0, 50))).starts_with("save"));
 }

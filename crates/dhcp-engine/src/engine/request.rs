@@ -8,6 +8,7 @@ use super::exchange::Exchange;
 use super::{Engine, is_broadcast};
 use crate::lease::LeaseState;
 use crate::outcome::{AckReason, Choice, Decision, Effect, IgnoreReason, NakReason, ProbeBy};
+use crate::table::Row;
 
 impl Engine {
     pub(super) fn discover(&mut self, exchange: &Exchange<'_>) -> Result<Decision, IgnoreReason> {
@@ -161,11 +162,25 @@ impl Engine {
         if self.store_failing {
             return Err(IgnoreReason::StoreFailing);
         }
+        self.check_move(exchange, address)?;
         let lease = exchange.lease(address, length, exchange.name(self));
         let table = &mut self.tables[exchange.place];
         let before = table.put(lease.clone(), exchange.ms, exchange.ms + length * 1000, None);
         let moved = before.and_then(|before| table.release(before.lease.address, exchange.ms, exchange.wall));
         let saves = moved.into_iter().chain([lease]).collect();
         exchange.answer_ack(self, address, length, state, saves)
+    }
+
+    /// A lease that holds is exchanged for another address only if its client can have asked for that: from the address that it
+    /// has or from none, as every client does that starts over. Otherwise a program without privileges, on any machine, could
+    /// take a third machine's address away, and then ask for it.
+    fn check_move(&self, exchange: &Exchange<'_>, address: Ipv4Addr) -> Result<(), IgnoreReason> {
+        let holds = |row: &&Row| {
+            row.lease.state == LeaseState::Bound && row.deadline > exchange.ms && row.lease.address != address
+        };
+        match self.tables[exchange.place].row_of(&exchange.key).filter(holds) {
+            Some(row) if !exchange.from.source.ip().is_unspecified() => self.check_sender(exchange, row.lease.address),
+            _ => Ok(()),
+        }
     }
 }
