@@ -96,6 +96,45 @@ fn one_client_cannot_flood() {
     assert!(line(&room.hear(2, &Packet::new(ANN, DISCOVER))).starts_with("offer"), "and it ends");
 }
 
+#[test]
+fn a_flood_in_a_clients_name_does_not_silence_the_client() {
+    let (mut room, _, bobs) = with_both();
+    let elsewhere = Ipv4Addr::new(192, 0, 2, 1);
+    let discover = Packet::new(ANN, DISCOVER);
+    for second in 0..5 {
+        // From a neighbour, from far away, and as if a relay had passed it on.
+        for (message, source) in [
+            (discover.clone(), bobs),
+            (discover.clone(), elsewhere),
+            (discover.clone().giaddr(elsewhere), elsewhere),
+            (discover.clone().giaddr(RELAY), bobs),
+        ] {
+            let flood: Vec<_> =
+                (0..100).map(|_| line(&room.hear_from(second, &message, datagram(source, SERVER)))).collect();
+            assert!(flood[99].starts_with("silence: "), "{}", flood[99]);
+        }
+        assert!(line(&room.hear(second, &discover)).starts_with("offer"));
+        let relayed = room.hear_from(second, &discover.clone().giaddr(RELAY), datagram(RELAY, SERVER));
+        assert!(line(&relayed).starts_with("offer"));
+    }
+}
+
+#[test]
+fn what_is_no_ethernet_cannot_flood() {
+    let mut room = Room::new(policy());
+    let mut heard = |second, client: u32, from| {
+        let mut packet = Packet::new(ANN, DISCOVER).with(61, &client.to_be_bytes());
+        // InfiniBand (RFC 4390).
+        packet.header[1..3].copy_from_slice(&[32, 0]);
+        room.hear_from(second, &packet, from) != Outcome::Ignore(IgnoreReason::RateLimited)
+    };
+    let from = datagram(Ipv4Addr::UNSPECIFIED, Ipv4Addr::BROADCAST);
+    let passed = (0..6000).filter(|client| heard(0, *client, from)).count();
+    assert_eq!(passed, 4000, "a room that is switched on passes, ten times over");
+    assert!(heard(0, 7000, datagram(Ipv4Addr::new(10, 77, 0, 50), SERVER)), "others are not held up");
+    assert!(heard(1, 7001, from), "and it ends");
+}
+
 /// What a program without privileges can send from a machine with this address: it fills in all of the message, a relay's
 /// address included, and nothing outside it.
 fn datagram(source: Ipv4Addr, destination: Ipv4Addr) -> Ingress<'static> {

@@ -7,6 +7,7 @@ mod request;
 
 use std::net::{Ipv4Addr, SocketAddrV4};
 
+use boot_model::MacAddr;
 use dhcproto::v4::{MessageType, OptionCode};
 
 pub use clock::Now;
@@ -100,9 +101,6 @@ impl Engine {
     pub fn handle(&mut self, now: Now, request: &Request<'_>, from: Ingress<'_>) -> Outcome {
         let client = ClientInfo::of(request);
         let Some(key) = self.key(request, &client) else { return Outcome::Ignore(IgnoreReason::NoIdentity) };
-        if !self.admit(request, &client, self.clock.ms(now)) {
-            return Outcome::Ignore(IgnoreReason::RateLimited);
-        }
         if request.relay_information().is_some() && !request.is_relayed() {
             return Outcome::Ignore(IgnoreReason::StrayRelayInformation);
         }
@@ -110,6 +108,9 @@ impl Engine {
         let Some(place) = self.place(request, message_type, &client, from) else {
             return Outcome::Ignore(IgnoreReason::NoSubnet);
         };
+        if !self.admit(request, &client, from, self.clock.ms(now)) {
+            return Outcome::Ignore(IgnoreReason::RateLimited);
+        }
         let mode = self.policy.subnets[place].mode;
         let exchange = Exchange::new(self, place, request, from, client, key, now);
         let decided = match message_type {
@@ -218,15 +219,25 @@ impl Engine {
         }
     }
 
-    /// Whether client and circuit (RFC 3046 §3.1) keep within what they need.
-    fn admit(&mut self, request: &Request<'_>, client: &ClientInfo, ms: u64) -> bool {
-        if let Some(mac) = client.mac
-            && !self.clients.admit(&mac.bytes(), ms)
+    /// Whether client and circuit (RFC 3046 §3.1) keep within what they need. A client without an Ethernet address can have another
+    /// name in its next message, so all such clients of one sender count together.
+    ///
+    /// Who sent the datagram, and through which relay, is part of each name: a hardware address in a message is anybody's to fill
+    /// in, and a flood in a client's name from elsewhere must not count as the client's.
+    fn admit(&mut self, request: &Request<'_>, client: &ClientInfo, from: Ingress<'_>, ms: u64) -> bool {
+        let path = [from.source.ip().octets(), request.giaddr.octets()].concat();
+        let mac = client.mac.map(MacAddr::bytes);
+        if let Some(mac) = mac
+            && !self.clients.admit(&[&path[..], &mac].concat(), ms)
         {
             return false;
         }
-        let Some(circuit) = request.circuit() else { return true };
-        self.circuits.admit(&[&request.giaddr.octets(), circuit].concat(), ms)
+        let circuit = match request.circuit() {
+            Some(circuit) => circuit,
+            None if mac.is_none() => from.interface.as_bytes(),
+            None => return true,
+        };
+        self.circuits.admit(&[&path[..], circuit].concat(), ms)
     }
 
     /// Who the client is. Without an Ethernet address its hardware address with type, or its identifier.
