@@ -10,7 +10,8 @@ use crate::class::Class;
 /// All that the engine is told about its site. Plain data: the shell builds it from the configuration and the generations.
 #[derive(Debug, Clone, Default)]
 pub struct Policy {
-    /// The networks served. Where an interface has several, the first is for clients that nothing else places.
+    /// The networks that we know. Where an interface has several, the first that is not [`Mode::Off`] is for clients that nothing
+    /// else places.
     pub subnets: Vec<Subnet>,
     /// What tells two clients apart.
     pub identity: Identity,
@@ -61,6 +62,9 @@ pub enum Mode {
     /// Another server does. We only add what to boot: ProxyDHCP of PXE 2.1 §2.2.3. Leases, pools and reservations mean nothing
     /// here.
     Proxy,
+    /// Another server does, and says what to boot. It is known so that its clients are met with silence and not taken for strays in
+    /// another network of their wire.
+    Off,
 }
 
 /// What clients of a network are told beyond address, routers and names. Each option goes only to a client that asks for it

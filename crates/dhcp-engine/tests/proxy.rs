@@ -7,7 +7,7 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 
 use boot_model::MacAddr;
 use common::*;
-use dhcp_engine::{BootVerdict, Mode, Outcome, Policy, UnknownHosts};
+use dhcp_engine::{BootVerdict, Ipv4Network, Mode, Outcome, Policy, Subnet, UnknownHosts};
 
 /// What ANN was given by the other server, and where she asks from.
 const ANNS: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(10, 77, 0, 42), 68);
@@ -213,4 +213,34 @@ fn a_chosen_boot_item_is_confirmed() {
     // Sub-options that make no sense are no item.
     let bad = pxe(Packet::new(ANN, REQUEST), 0).with(43, &[0, 9, 200]);
     assert!(boot_server(&bad).contains("43=\\x06\\x01\\x08\\xff"), "{}", boot_server(&bad));
+}
+
+#[test]
+fn clients_of_a_network_that_is_off_are_met_with_silence() {
+    let theirs = Ipv4Addr::new(10, 88, 0, 50);
+    let server = Ipv4Addr::new(10, 88, 0, 1);
+    let network = Ipv4Network::new(server, 24).unwrap();
+    let off = Subnet { server, network, pools: Vec::new(), mode: Mode::Off, ..subnet() };
+    let ours = || Subnet { authoritative: true, ..subnet() };
+    for subnets in [vec![ours(), off.clone()], vec![off.clone(), ours()]] {
+        let mut room = Room::new(Policy { subnets, ..policy() });
+        let ann = |message| Packet::new(ANN, message);
+        let heard = [
+            room.hear(0, &ann(DISCOVER).wishes(theirs)),
+            room.hear(0, &ann(REQUEST).wishes(theirs)),
+            room.hear(0, &ann(REQUEST).wishes(theirs).for_server(Ipv4Addr::new(10, 88, 0, 2))),
+            room.hear(0, &ann(REQUEST).ciaddr(theirs)),
+            room.hear_unicast(0, &ann(REQUEST).ciaddr(theirs), theirs),
+            room.hear_unicast(0, &ann(INFORM).ciaddr(theirs), theirs),
+            room.hear_unicast(0, &ann(DISCOVER).giaddr(Ipv4Addr::new(10, 88, 0, 9)), Ipv4Addr::new(10, 88, 0, 9)),
+            room.ask_boot_server(0, &pxe(ann(REQUEST), 7).ciaddr(theirs), SocketAddrV4::new(theirs, 4011)),
+        ];
+        for outcome in heard {
+            assert_eq!(line(&outcome), "silence: address-elsewhere");
+        }
+        // Who says nothing of an address gets one of ours, and a stray from elsewhere is told that it is wrong.
+        assert!(ours().network.contains(yiaddr(&room.hear(1, &ann(DISCOVER)))));
+        let stray = room.hear(1, &ann(REQUEST).wishes(Ipv4Addr::new(192, 0, 2, 1)));
+        assert!(line(&stray).starts_with("nak Nak(WrongNetwork)"), "{}", line(&stray));
+    }
 }

@@ -75,7 +75,9 @@ pub fn run(cli: Cli) -> Result<(), Failure> {
             let packets =
                 pcap::packets(&bytes).map_err(|error| Failure::usage(format!("{}: {error}", capture.display())))?;
             let policy = current_policy(&config, &layout)?;
-            let first = || policy.subnets.first().map(|subnet| subnet.interface.clone()).unwrap_or_default();
+            let answers = |subnet: &&dhcp_engine::Subnet| subnet.mode != dhcp_engine::Mode::Off;
+            let first =
+                || policy.subnets.iter().find(answers).map(|subnet| subnet.interface.clone()).unwrap_or_default();
             let interface = interface.unwrap_or_else(first);
             print(&explain(policy, &interface, &packets))
         }
@@ -103,6 +105,7 @@ fn check(config: &Config, layout: &Layout) -> Result<(), Failure> {
         let gives = match subnet.mode {
             dhcp_engine::Mode::Full => format!("{pool} addresses in pools, leases of {} s", subnet.lease_seconds),
             dhcp_engine::Mode::Proxy => "boot files beside another server's addresses".to_owned(),
+            dhcp_engine::Mode::Off => "no answers, another server gives them".to_owned(),
         };
         text += &format!("{}{note}: {} as {}, {gives}\n", subnet.interface, subnet.network, subnet.server);
     }

@@ -35,8 +35,7 @@ impl ServableRoles {
 /// # Errors
 /// If a subnet's numbers cannot be served.
 pub fn engine_policy(config: &Config, hosts: &Hosts, servable: &ServableRoles) -> Result<Policy, Failure> {
-    let served = config.subnets.iter().filter_map(|subnet| Some((subnet, mode(subnet.mode)?)));
-    let subnets = served.map(|(subnet, mode)| self::subnet(config, hosts, subnet, mode)).collect::<Result<_, _>>();
+    let subnets = config.subnets.iter().map(|subnet| self::subnet(config, hosts, subnet)).collect::<Result<_, _>>();
     let identity = match config.dhcpd.lease_identity {
         LeaseIdentity::Mac => Identity::Mac,
         LeaseIdentity::ClientId => Identity::ClientId,
@@ -57,16 +56,7 @@ pub fn engine_policy(config: &Config, hosts: &Hosts, servable: &ServableRoles) -
     })
 }
 
-/// Who gives the addresses; `None` where we have no part.
-fn mode(mode: config::Mode) -> Option<Mode> {
-    match mode {
-        config::Mode::Full => Some(Mode::Full),
-        config::Mode::Proxy => Some(Mode::Proxy),
-        config::Mode::Off => None,
-    }
-}
-
-fn subnet(config: &Config, hosts: &Hosts, subnet: &config::Subnet, mode: Mode) -> Result<Subnet, InvalidNetwork> {
+fn subnet(config: &Config, hosts: &Hosts, subnet: &config::Subnet) -> Result<Subnet, InvalidNetwork> {
     let network = Ipv4Network::new(subnet.network.address(), subnet.network.prefix())?;
     let pools = subnet.pools.iter().map(|range| AddressRange::new(range.first(), range.last()));
     // A host's name goes with it to every subnet, its address stays in its own.
@@ -90,7 +80,11 @@ fn subnet(config: &Config, hosts: &Hosts, subnet: &config::Subnet, mode: Mode) -
             Unknown::Menu(roles) => UnknownHosts::Menu(roles.clone()),
         },
         authoritative: config.dhcpd.authoritative,
-        mode,
+        mode: match subnet.mode {
+            config::Mode::Full => Mode::Full,
+            config::Mode::Proxy => Mode::Proxy,
+            config::Mode::Off => Mode::Off,
+        },
         options: options(subnet)?,
     })
 }
@@ -146,5 +140,25 @@ fn loaders(layout: &Layout) -> Result<BTreeMap<Firmware, String>, Failure> {
             Ok([(Firmware::Bios, "lpxelinux.0".to_owned())].into())
         }
         Err(error) => Err(Failure::runtime(format!("cannot read {}: {error}", path.display()))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_network_that_is_off_is_known_all_the_same() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("rookery.toml");
+        let subnet = |address: &str, mode: &str| {
+            format!("[[subnet]]\ninterface = \"enp3s0\"\naddress = \"{address}/24\"\nmode = \"{mode}\"\n")
+        };
+        let text = [subnet("10.77.0.1", "full"), subnet("10.78.0.1", "off"), subnet("10.79.0.1", "proxy")].concat();
+        fs::write(&file, text).unwrap();
+        let config = config::load(&file).unwrap();
+        let policy = engine_policy(&config, &config.hosts, &ServableRoles::default()).unwrap();
+        let modes: Vec<Mode> = policy.subnets.iter().map(|subnet| subnet.mode).collect();
+        assert_eq!(modes, [Mode::Full, Mode::Off, Mode::Proxy]);
     }
 }

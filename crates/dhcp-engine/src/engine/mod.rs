@@ -114,6 +114,7 @@ impl Engine {
         let mode = self.policy.subnets[place].mode;
         let exchange = Exchange::new(self, place, request, from, client, key, now);
         let decided = match message_type {
+            _ if mode == Mode::Off => Err(IgnoreReason::AddressElsewhere),
             _ if from.port == ServerPort::BootServer => self.boot_server(&exchange),
             _ if mode == Mode::Proxy => self.proxy(&exchange),
             Some(MessageType::Discover) => self.discover(&exchange),
@@ -289,7 +290,8 @@ impl Engine {
             subnets.iter().position(|subnet| here(subnet) && reserves(subnet))
         });
         let wished = || local(request.options.address(OptionCode::RequestedIpAddress)?);
-        reserved.or_else(wished).or_else(|| subnets.iter().position(here))
+        let served = |subnet: &crate::policy::Subnet| here(subnet) && subnet.mode != Mode::Off;
+        reserved.or_else(wished).or_else(|| subnets.iter().position(served))
     }
 
     fn release(&mut self, exchange: &Exchange<'_>) -> Result<crate::Decision, IgnoreReason> {
