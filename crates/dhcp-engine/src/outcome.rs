@@ -41,7 +41,8 @@ pub enum Effect {
     /// Write the lease so that it survives a power cut, then tell [`Engine::saved`](crate::Engine::saved).
     SaveLease(Lease),
     /// Ask the network whether somebody uses the address. If so, carry out nothing more and tell
-    /// [`Engine::in_use`](crate::Engine::in_use); if nobody answers in time, go on.
+    /// [`Engine::in_use`](crate::Engine::in_use); if nobody answers in time, tell
+    /// [`Engine::not_in_use`](crate::Engine::not_in_use) and go on.
     Probe {
         /// The address that is about to be offered.
         address: Ipv4Addr,
@@ -176,6 +177,8 @@ pub enum IgnoreReason {
     OtherServer,
     /// No address is left.
     PoolEmpty,
+    /// The network is being asked about the address for it; the offer is on its way.
+    Probing,
     /// A lease that we know nothing of; another server may.
     UnknownLease,
     /// It names no address where it must.
@@ -242,6 +245,7 @@ impl IgnoreReason {
             Self::UnsupportedMessage => "unsupported-message",
             Self::OtherServer => "other-server",
             Self::PoolEmpty => "pool-empty",
+            Self::Probing => "probing",
             Self::UnknownLease => "unknown-lease",
             Self::NoAddress => "no-address",
             Self::NotItsLease => "not-its-lease",
@@ -320,6 +324,7 @@ impl fmt::Display for IgnoreReason {
             Self::UnsupportedMessage => "not a message type that is served",
             Self::OtherServer => "the client chose another server",
             Self::PoolEmpty => "no address is left",
+            Self::Probing => "the network is being asked about the address for it, the offer follows",
             Self::UnknownLease => "there is no record of the lease, another server may have one",
             Self::NoAddress => "it names no address",
             Self::NotItsLease => "the address is not this client's",

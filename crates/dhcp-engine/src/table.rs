@@ -39,6 +39,8 @@ pub(crate) struct Row {
 struct Offer {
     client: ClientKey,
     until: u64,
+    /// The network is being asked whether somebody uses the address.
+    asked: bool,
 }
 
 /// How long an offer is kept for its client. A Raspberry Pi goes from OFFER to TFTP without a REQUEST, OVMF collects offers
@@ -109,8 +111,8 @@ impl Table {
     }
 
     /// Holds an address for a client. At most a quarter of the pool is held for clients without a lease: a flood of DISCOVERs
-    /// then only shortens offers, the oldest first, and cannot exhaust the pool.
-    pub(crate) fn hold(&mut self, client: &ClientKey, address: Ipv4Addr, now: u64) {
+    /// then only shortens offers, the oldest first, and cannot exhaust the pool. `asked`: the network is asked about it first.
+    pub(crate) fn hold(&mut self, client: &ClientKey, address: Ipv4Addr, now: u64, asked: bool) {
         self.drop_offer(client);
         if let Some(other) = self.offers.get(&address).map(|offer| offer.client.clone()) {
             self.drop_offer(&other);
@@ -121,11 +123,23 @@ impl Table {
             self.forget_offer(oldest);
         }
         let until = now + OFFER_HOLD;
-        self.offers.insert(address, Offer { client: client.clone(), until });
+        self.offers.insert(address, Offer { client: client.clone(), until, asked });
         self.offered_to.insert(client.clone(), address);
         self.offer_ends.insert((until, address));
         self.pool.take(address);
         self.list_for_reuse(address);
+    }
+
+    /// Whether the network is being asked about an address that is held.
+    pub(crate) fn is_asked_about(&self, address: Ipv4Addr) -> bool {
+        self.offers.get(&address).is_some_and(|offer| offer.asked)
+    }
+
+    /// Nobody answered.
+    pub(crate) fn not_in_use(&mut self, address: Ipv4Addr) {
+        if let Some(offer) = self.offers.get_mut(&address) {
+            offer.asked = false;
+        }
     }
 
     /// Ends the offer to a client: it chose another server, or it has the address now.

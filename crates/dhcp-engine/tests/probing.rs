@@ -29,6 +29,7 @@ fn a_new_address_is_asked_about_once() {
     let first = room.hear(0, &Packet::new(ANN, DISCOVER));
     let a = yiaddr(&first);
     assert_eq!(probed(&first), Some(a));
+    room.engine.not_in_use(a);
     // While it is held, after its ACK and on the next boot there is nothing to ask.
     assert!(line(&room.hear(1, &Packet::new(ANN, DISCOVER))).starts_with("offer Offer(Held)"));
     assert!(line(&room.hear(1, &Packet::new(ANN, REQUEST).wishes(a).for_server(SERVER))).starts_with("save"));
@@ -37,6 +38,31 @@ fn a_new_address_is_asked_about_once() {
     assert_eq!(probed(&room.hear(9999, &Packet::new(ANN, DISCOVER))), Some(a));
     // A reservation is the administrator's word.
     assert!(line(&room.hear(0, &Packet::new(EVE, DISCOVER))).starts_with("offer Offer(Reserved)"));
+}
+
+#[test]
+fn a_copy_of_a_discover_does_not_overtake_the_question() {
+    let mut policy = probing();
+    policy.subnets[0].options.rapid_commit = true;
+    let mut room = Room::new(policy);
+    let discover = Packet::new(ANN, DISCOVER);
+    let copies =
+        [discover.clone(), discover.clone().with(80, &[]), discover.clone().giaddr(Ipv4Addr::new(10, 77, 0, 9))];
+    let a = probed(&room.hear(0, &discover)).unwrap();
+    for copy in &copies {
+        assert_eq!(line(&room.hear(0, copy)), "silence: probing");
+    }
+    // The question ends in one way or the other.
+    room.engine.in_use(at(0), a);
+    let b = probed(&room.hear(0, &discover)).unwrap();
+    assert_ne!(a, b);
+    assert_eq!(line(&room.hear(0, &discover)), "silence: probing");
+    room.engine.not_in_use(a);
+    assert_eq!(line(&room.hear(0, &discover)), "silence: probing", "that was another one");
+    room.engine.not_in_use(b);
+    for copy in &copies {
+        assert_eq!(yiaddr(&room.hear(0, copy)), b);
+    }
 }
 
 #[test]

@@ -52,7 +52,8 @@ pub(crate) fn feed(engine: &mut Engine, seconds: u64, bytes: &[u8], broadcast: b
         for effect in decision.effects {
             match effect {
                 Effect::Send { reply, .. } => check_reply(bytes, &reply),
-                Effect::Probe { address, .. } => engine.in_use(at(seconds), address),
+                Effect::Probe { address, .. } if seconds.is_multiple_of(2) => engine.in_use(at(seconds), address),
+                Effect::Probe { address, .. } => engine.not_in_use(address),
                 Effect::SaveLease(lease) => engine.saved([&lease]),
             }
         }

@@ -35,10 +35,13 @@ pub fn explain(policy: Policy, interface: &str, packets: &[Packet]) -> String {
                 let outcome = engine.handle(now(packet), &request, from);
                 describe(&mut text, &request, &outcome);
                 if let Outcome::Act(decision) = &outcome {
-                    engine.saved(decision.effects.iter().filter_map(|effect| match effect {
-                        Effect::SaveLease(lease) => Some(lease),
-                        Effect::Probe { .. } | Effect::Send { .. } => None,
-                    }));
+                    for effect in &decision.effects {
+                        match effect {
+                            Effect::SaveLease(lease) => engine.saved([lease]),
+                            Effect::Probe { address, .. } => engine.not_in_use(*address),
+                            Effect::Send { .. } => {}
+                        }
+                    }
                 }
             }
         }

@@ -231,6 +231,7 @@ impl Server {
             {
                 return prober.park(address, decision, waiting);
             }
+            self.engine.not_in_use(address);
         }
         let event = event(&decision);
         let silent = decision.effects.is_empty();
@@ -255,6 +256,7 @@ impl Server {
     /// Nobody uses the addresses that were asked about.
     fn go_on(&mut self) {
         while let Some(parked) = self.prober.as_mut().and_then(Prober::due) {
+            self.engine.not_in_use(parked.address);
             self.carry_out(parked.decision, parked.request);
         }
     }

@@ -150,6 +150,14 @@ impl Engine {
         }
     }
 
+    /// To be told when a probe was not answered in time, or the network could not be asked: until then the client's further
+    /// DISCOVERs are not answered.
+    pub fn not_in_use(&mut self, address: Ipv4Addr) {
+        if let Some(place) = self.policy.subnets.iter().position(|subnet| subnet.network.contains(address)) {
+            self.tables[place].not_in_use(address);
+        }
+    }
+
     /// To be told when leases cannot be written, and when they can again. Meanwhile known leases are promised up to the end
     /// that is on disk, and nothing new.
     pub fn set_store_failing(&mut self, failing: bool) {

@@ -13,6 +13,10 @@ use crate::table::Row;
 impl Engine {
     pub(super) fn discover(&mut self, exchange: &Exchange<'_>) -> Result<Decision, IgnoreReason> {
         let (address, choice) = self.choose(exchange).ok_or(IgnoreReason::PoolEmpty)?;
+        // A copy of a DISCOVER, by a second relay or a switch, must not overtake the question.
+        if choice == Choice::Held && self.tables[exchange.place].is_asked_about(address) {
+            return Err(IgnoreReason::Probing);
+        }
         let row = self.tables[exchange.place].row(address).filter(|row| row.lease.client == exchange.key);
         if self.store_failing && row.is_none_or(|row| row.durable.is_none()) {
             return Err(IgnoreReason::StoreFailing);
@@ -28,7 +32,7 @@ impl Engine {
             return self.grant(exchange, address, AckReason::RapidCommit);
         }
         if choice != Choice::Reserved && !promised {
-            self.tables[exchange.place].hold(&exchange.key, address, exchange.ms);
+            self.tables[exchange.place].hold(&exchange.key, address, exchange.ms, probe);
         }
         let mut decision = exchange.answer_offer(self, address, choice)?;
         if probe {
