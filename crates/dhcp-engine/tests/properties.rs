@@ -1,4 +1,4 @@
-//! Whatever arrives: no panic, and a reply that keeps its form. Seeds are real packets, mutated; `integration/fuzz` holds `feed` to whatever
+//! Whatever arrives: no panic, a reply that keeps its form, and no lease that changes in silence. Seeds are real packets, mutated; `integration/fuzz` holds `feed` to whatever
 //! libFuzzer finds.
 #![allow(clippy::unwrap_used, reason = "a test may fail")]
 
@@ -48,14 +48,18 @@ pub(crate) fn feed(engine: &mut Engine, seconds: u64, bytes: &[u8], broadcast: b
     let destination = if broadcast { Ipv4Addr::BROADCAST } else { SERVER };
     let port = if seconds.is_multiple_of(7) { ServerPort::BootServer } else { ServerPort::Dhcp };
     let from = Ingress { interface: "lan", source: SocketAddrV4::new(request.ciaddr, 68), destination, port };
-    if let Outcome::Act(decision) = engine.handle(at(seconds), &request, from) {
-        for effect in decision.effects {
-            match effect {
-                Effect::Send { reply, .. } => check_reply(bytes, &reply),
-                Effect::Probe { address, .. } if seconds.is_multiple_of(2) => engine.in_use(at(seconds), address),
-                Effect::Probe { address, .. } => engine.not_in_use(address),
-                Effect::SaveLease(lease) => engine.saved([&lease]),
-            }
+    let before = engine.leases();
+    let Outcome::Act(decision) = engine.handle(at(seconds), &request, from) else {
+        return assert_eq!(engine.leases(), before, "what is ignored changes nothing");
+    };
+    let saves = decision.effects.iter().any(|effect| matches!(effect, Effect::SaveLease(_)));
+    assert!(saves || engine.leases() == before, "what changes is saved");
+    for effect in decision.effects {
+        match effect {
+            Effect::Send { reply, .. } => check_reply(bytes, &reply),
+            Effect::Probe { address, .. } if seconds.is_multiple_of(2) => engine.in_use(at(seconds), address),
+            Effect::Probe { address, .. } => engine.not_in_use(address),
+            Effect::SaveLease(lease) => engine.saved([&lease]),
         }
     }
 }
@@ -167,6 +171,16 @@ proptest! {
         let mut engine = Engine::new(policy(), [], at(0));
         feed(&mut engine, 0, &packet.bytes(), true);
         feed(&mut engine, 1, &packet.bytes(), false);
+    }
+
+    #[test]
+    fn any_length_of_relay_information(message_type in 1u8..9, host in 90u8..200, length in 0usize..1500) {
+        let mut packet = Packet::new(ANN, message_type).giaddr(Ipv4Addr::new(10, 77, 0, 9)).for_server(SERVER);
+        packet = packet.wishes(Ipv4Addr::new(10, 77, 0, host));
+        for chunk in vec![2; length].chunks(255) {
+            packet = packet.with(82, chunk);
+        }
+        feed(&mut Engine::new(policy(), [], at(1)), 1, &packet.bytes(), true);
     }
 
     #[test]

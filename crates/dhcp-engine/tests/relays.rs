@@ -125,6 +125,27 @@ fn a_selected_subnet_is_confirmed() {
     let offer = room.hear(0, &selected);
     assert_eq!(option(reply(&offer), 118), Some(vec![10, 77, 0, 0]));
     assert_eq!(option(reply(&room.hear(0, &Packet::new(ANN, DISCOVER))), 118), None);
+    // What is no address is no selection, and takes no room from the reply.
+    let long = Packet::new(ANN, DISCOVER).with(118, &[1; 250]).with(118, &[1; 250]);
+    assert_eq!(option(reply(&room.hear(0, &long)), 118), None);
+}
+
+#[test]
+fn a_promise_that_has_no_room_in_its_reply_is_none() {
+    let mut room = Room::new(policy());
+    // Option 82 is repeated whole, so the relay says how long the reply is.
+    let mut information = |packet: Packet| {
+        let packet = packet.giaddr(RELAY);
+        let long = (0..5).fold(packet, |packet, _| packet.with(82, &[&[2, 250][..], &[7; 250]].concat()));
+        line(&room.hear_from(0, &long, from(RELAY)))
+    };
+    let wished = Ipv4Addr::new(10, 77, 0, 177);
+    assert_eq!(information(Packet::new(ANN, DISCOVER).wishes(wished)), "silence: reply-too-large");
+    let takes = Packet::new(ANN, REQUEST).wishes(wished).for_server(SERVER);
+    assert_eq!(information(takes), "silence: reply-too-large");
+    assert_eq!(room.engine.leases(), []);
+    // Nor is it held for her.
+    assert_eq!(yiaddr(&room.hear(0, &Packet::new(BOB, DISCOVER).wishes(wished))), wished);
 }
 
 #[test]

@@ -8,7 +8,6 @@ use super::exchange::Exchange;
 use super::{Engine, ServerPort};
 use crate::boot::{self, BootVerdict, Part};
 use crate::client::ClientClass;
-use crate::lease::Lease;
 use crate::outcome::{AckReason, Choice, Decision, Destination, Effect, IgnoreReason, NakReason, Verdict};
 use crate::wire::Reply;
 
@@ -38,7 +37,6 @@ impl Exchange<'_> {
         address: Ipv4Addr,
         seconds: u64,
         reason: AckReason,
-        saves: Vec<Lease>,
     ) -> Result<Decision, IgnoreReason> {
         let ciaddr = Some(self.request.ciaddr).filter(|ciaddr| *ciaddr == address);
         let mut reply = self.reply(Some(MessageType::Ack));
@@ -52,9 +50,7 @@ impl Exchange<'_> {
         self.add_times(&mut reply, seconds);
         let boot = self.add_options(engine, &mut reply);
         let verdict = Verdict::Ack(reason, seconds);
-        let mut decision = self.send(engine, verdict, Some(address), boot, reply, self.to_client(address, ciaddr))?;
-        decision.effects.splice(0..0, saves.into_iter().map(Effect::SaveLease));
-        Ok(decision)
+        self.send(engine, verdict, Some(address), boot, reply, self.to_client(address, ciaddr))
     }
 
     /// A NAK has no address field and few options (RFC 2131 table 3). The client has no address that it could be reached at, so
@@ -131,8 +127,8 @@ impl Exchange<'_> {
         self.add_wished(subnet, reply);
         self.echo_identifier(reply);
         // Who sends this discards a reply without it (RFC 3011 §2).
-        if let Some(network) = self.request.options.raw(OptionCode::SubnetSelection) {
-            reply.raw_option(OptionCode::SubnetSelection, network);
+        if let Some(network) = self.request.options.address(OptionCode::SubnetSelection) {
+            reply.option(&DhcpOption::SubnetSelection(network));
         }
         if self.client.class == ClientClass::Plain {
             reply.allow_overload();

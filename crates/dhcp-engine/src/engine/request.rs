@@ -31,10 +31,10 @@ impl Engine {
         {
             return self.grant(exchange, address, AckReason::RapidCommit);
         }
+        let mut decision = exchange.answer_offer(self, address, choice)?;
         if choice != Choice::Reserved && !promised {
             self.tables[exchange.place].hold(&exchange.key, address, exchange.ms, probe);
         }
-        let mut decision = exchange.answer_offer(self, address, choice)?;
         if probe {
             let by = if exchange.request.is_relayed() { ProbeBy::Echo } else { ProbeBy::Arp };
             decision.effects.insert(0, Effect::Probe { address, by });
@@ -157,10 +157,10 @@ impl Engine {
             let left = durable.saturating_sub(exchange.ms) / 1000;
             let fresh = durable == row.deadline && left <= length && left * 4 >= length * 3;
             if fresh && left > 0 {
-                return exchange.answer_ack(self, address, left, AckReason::StillFresh, Vec::new());
+                return exchange.answer_ack(self, address, left, AckReason::StillFresh);
             }
             if self.store_failing && left > 0 {
-                return exchange.answer_ack(self, address, left, AckReason::StoreFailing, Vec::new());
+                return exchange.answer_ack(self, address, left, AckReason::StoreFailing);
             }
         }
         if self.store_failing {
@@ -168,11 +168,13 @@ impl Engine {
         }
         self.check_move(exchange, address)?;
         let lease = exchange.lease(address, length, exchange.name(self));
+        // Before anything changes: a promise that cannot be sent is none.
+        let mut decision = exchange.answer_ack(self, address, length, state)?;
         let table = &mut self.tables[exchange.place];
         let before = table.put(lease.clone(), exchange.ms, exchange.ms + length * 1000, None);
         let moved = before.and_then(|before| table.release(before.lease.address, exchange.ms, exchange.wall));
-        let saves = moved.into_iter().chain([lease]).collect();
-        exchange.answer_ack(self, address, length, state, saves)
+        decision.effects.splice(0..0, moved.into_iter().chain([lease]).map(Effect::SaveLease));
+        Ok(decision)
     }
 
     /// A lease that holds is exchanged for another address only if its client can have asked for that: from the address that it
