@@ -20,6 +20,7 @@ mod port;
 mod probe;
 mod serve;
 mod store;
+mod telling;
 
 pub use cli::{Cli, run};
 pub use explain::explain;

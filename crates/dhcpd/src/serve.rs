@@ -21,6 +21,7 @@ use crate::inbox::{self, Inbox};
 use crate::port::Port;
 use crate::probe::{Heard, Prober};
 use crate::store::LeaseStore;
+use crate::telling::Telling;
 
 /// What is served and where it is kept.
 #[derive(Debug)]
@@ -70,6 +71,7 @@ pub async fn serve(site: Site, ports: Vec<Port>, shutdown: impl Future<Output = 
         prober: site.prober,
         events: site.events,
         untold: Vec::new(),
+        telling: Telling::new(Instant::now()),
         failing: false,
         counts: BTreeMap::new(),
     };
@@ -173,6 +175,8 @@ struct Server {
     events: Arc<EventWriter>,
     /// What is to be written there: after the replies, and all that a turn brought at once.
     untold: Vec<Event>,
+    /// What of it is left out in a flood.
+    telling: Telling,
     failing: bool,
     /// What was not answered, by reason; anyone on the LAN can make these happen, so they are counted and not logged.
     counts: BTreeMap<&'static str, u64>,
@@ -248,7 +252,7 @@ impl Server {
         }
         if !leases.is_empty() {
             self.committer.promise(Promise { leases, reply, event });
-        } else if silent || reply.is_some_and(|reply| reply.send()) {
+        } else if (silent || reply.is_some_and(|reply| reply.send())) && self.telling.admits(Instant::now()) {
             self.untold.push(event);
         }
     }
@@ -321,6 +325,13 @@ impl Server {
         }
         if dropped > 0 {
             warn!(dropped, "more requests than can be answered in time; the oldest were dropped");
+        }
+        let left_out = self.telling.take_left_out();
+        if left_out > 0 {
+            warn!(
+                left_out,
+                "more messages were answered than a room needs, and not all answers are in the events; somebody may be flooding the network"
+            );
         }
         if !counts.is_empty() {
             debug!(?counts, "not answered in the last minute");
