@@ -12,6 +12,7 @@
 
 mod bundle;
 mod commit;
+mod hasher;
 mod pack;
 pub(super) mod plan;
 pub(super) mod received;
