@@ -47,11 +47,23 @@ pub(crate) enum Exit {
 pub(crate) struct Failure {
     pub(crate) exit: Exit,
     pub(crate) sentence: String,
+    /// What of the chosen generation a server that answers lacks or has spoilt, if that is why.
+    pub(crate) spoilt: Option<String>,
 }
 
 impl Failure {
     pub(crate) fn new(exit: Exit, sentence: impl fmt::Display) -> Self {
-        Self { exit, sentence: sentence.to_string() }
+        Self { exit, sentence: sentence.to_string(), spoilt: None }
+    }
+
+    /// A server that answers lacks this, or has something else in its place.
+    pub(crate) fn with_spoilt(self, what: impl fmt::Display) -> Self {
+        Self { spoilt: Some(what.to_string()), ..self }
+    }
+
+    /// Is it the server's fault and nobody's lie? Then another generation may run until the server is mended.
+    pub(crate) fn is_the_servers(&self) -> bool {
+        self.exit == Exit::Unavailable || self.spoilt.is_some()
     }
 }
 

@@ -115,6 +115,13 @@ impl From<ManifestError> for Failure {
             ManifestError::Digest(_) => Exit::Refused,
             _ => Exit::Failure,
         };
-        Self::new(exit, error)
+        let failure = Self::new(exit, &error);
+        match error {
+            ManifestError::NotServed(cause) => failure.with_spoilt(cause),
+            ManifestError::Digest(name) => {
+                failure.with_spoilt(format!("the closure manifest of generation {name} is not the one that was signed"))
+            }
+            _ => failure,
+        }
     }
 }

@@ -114,15 +114,15 @@ fn bring(machine: &Machine, options: &FetchOptions, reporter: &Reporter) -> Resu
     });
     match brought {
         // Chosen anew: what could have run before the fetch may have made room during it.
-        Err(failure) if failure.exit == Exit::Unavailable => match offline::choose(&store, &chosen, &keys) {
-            Some(fallback) => fallback.boot(machine, &store, &chosen, &failure.sentence),
+        Err(failure) if failure.is_the_servers() => match offline::choose(&store, &chosen, &keys) {
+            Some(fallback) => fallback.boot(machine, &store, &chosen, reporter, &failure),
             None => Err(failure),
         },
         brought => brought,
     }
 }
 
-/// This kernel was started because the server could not be reached: what it belongs to is complete, and nobody is asked.
+/// This kernel was started because the chosen generation could not be had: what it belongs to is complete, and nobody is asked.
 fn resume_offline(
     machine: &Machine,
     store: &Store,

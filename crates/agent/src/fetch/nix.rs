@@ -242,7 +242,12 @@ impl Trouble {
     }
 
     pub(super) fn into_failure(self, patience: Duration) -> Failure {
-        let cause = self.cause;
+        let (kind, failure) = (self.kind, self.failure(patience));
+        if kind == TroubleKind::Content { failure.with_spoilt(self.cause) } else { failure }
+    }
+
+    fn failure(&self, patience: Duration) -> Failure {
+        let cause = &self.cause;
         let (exit, sentence) = match self.kind {
             TroubleKind::Unreachable => {
                 let waited = console::span(patience);

@@ -1,5 +1,5 @@
-//! What is booted when the server cannot be reached and the chosen generation is not complete here: the newest complete generation
-//! of the role on this disk, signed as any other.
+//! What is booted when the server cannot be reached, or lacks or has spoilt a file, and the chosen generation is not complete here: the
+//! newest complete generation of the role on this disk, signed as any other.
 //!
 //! The kernel that runs belongs to the chosen generation. A generation with modules for it is preferred; without any, the newest
 //! one's own kernel and initrd are started by kexec, and its agent finds the generation complete.
@@ -30,7 +30,7 @@ use super::{
         received::Received,
     },
 };
-use crate::{Exit, Failure, console, machine, machine::Machine};
+use crate::{Exit, Failure, console, machine, machine::Machine, report::Reporter};
 
 /// The generation to fall back to.
 #[derive(Debug)]
@@ -114,19 +114,20 @@ fn open(store: &Store, path: &str, flags: OFlag) -> io::Result<File> {
 }
 
 impl Fallback {
-    /// Hands over to the generation, because of `cause`; does not return where another kernel has to be started.
+    /// Hands over to the generation, because of `failure`; does not return where another kernel has to be started.
     pub(super) fn boot(
         &self,
         machine: &Machine,
         store: &Store,
         chosen: &Chosen,
-        cause: &str,
+        reporter: &Reporter,
+        failure: &Failure,
     ) -> Result<String, Failure> {
-        let name = self.generation.reference();
-        let sentence =
-            format!("OFFLINE: {cause}; generation {name} of this disk runs instead of {}", chosen.generation);
+        let sentence = why(failure, &self.generation.reference(), &chosen.generation);
         console::say(&format!("\nrookery: {sentence}\n"));
         if self.runs == Runs::ByKexec {
+            // What could be kept for later would be lost with this kernel.
+            reporter.failed(&sentence);
             return self.kexec(machine, store, chosen);
         }
         store.set_profile(&self.generation)?;
@@ -160,6 +161,17 @@ impl Fallback {
         nix::unistd::sync();
         let Err(error) = reboot::reboot(reboot::RebootMode::RB_KEXEC);
         Err(failed("kexec", error.into()))
+    }
+}
+
+/// Who runs instead of whom, and who has to mend what.
+fn why(failure: &Failure, name: &GenerationRef, chosen: &GenerationRef) -> String {
+    match &failure.spoilt {
+        None => format!("OFFLINE: {}; generation {name} of this disk runs instead of {chosen}", failure.sentence),
+        Some(what) => format!(
+            "FALLBACK: the server does not have all of generation {chosen} as it was published: {what}; run `rookery verify` \
+             there and publish it again; generation {name} of this disk runs instead"
+        ),
     }
 }
 

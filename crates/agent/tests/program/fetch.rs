@@ -6,7 +6,7 @@ use boot_model::report::Status;
 use nix_format::signature::SecretKey;
 
 use crate::{
-    room::{Room, Way, both_ways, nix, store_path},
+    room::{Published, Room, Way, both_ways, nix, site_key, store_path},
     support::{peer, said, text},
 };
 
@@ -17,11 +17,14 @@ both_ways! {
     a_cache_that_another_key_has_signed_is_refused
     a_flipped_byte_is_refused_and_repaired_when_the_server_is
     a_pack_that_is_not_there_is_a_mistake_of_the_server
+    a_manifest_that_is_not_there_is_a_mistake_of_the_server
     a_server_that_stumbles_is_waited_for
     a_server_that_never_comes_is_given_up_with_its_own_exit_code
     a_path_that_is_gone_is_brought_again
     what_lies_in_a_paths_place_gives_way
     receipts_that_cannot_be_believed_are_made_again
+    what_the_server_has_spoilt_is_named_and_an_older_generation_runs
+    what_nobody_trusted_has_signed_is_no_reason_to_run_an_older_generation
 }
 
 fn an_empty_client_gets_everything_and_the_next_boot_asks_for_nothing(room: &Room) {
@@ -78,7 +81,7 @@ fn a_system_that_no_signed_generation_lists_is_refused_before_anything_is_writte
 fn a_cache_that_another_key_has_signed_is_refused(room: &Room) {
     // The description is signed by the right key, the paths are not.
     let published = room.publish_signed(3, &other_key());
-    let published = room.describe(3, published.trees, published.infos, &crate::room::site_key());
+    let published = room.describe(3, published.trees, published.infos, &site_key());
     let output = room.fetch(&[]);
     assert_eq!(output.status.code(), Some(77), "{}", said(&output));
     assert!(said(&output).contains("not signed"), "{}", said(&output));
@@ -163,6 +166,81 @@ fn receipts_that_cannot_be_believed_are_made_again(room: &Room) {
         fs::write(room.received(), &bad).unwrap();
         room.fetched(&published);
     }
+}
+
+fn served_manifest(room: &Room, published: &Published) -> PathBuf {
+    room.path("served/generations").join(published.generation.to_string()).join("closure")
+}
+
+fn a_manifest_that_is_not_there_is_a_mistake_of_the_server(room: &Room) {
+    let published = room.publish(3);
+    let manifest = served_manifest(room, &published);
+    let good = fs::read(&manifest).unwrap();
+    fs::remove_file(&manifest).unwrap();
+    let output = room.fetch(&[]);
+    assert_eq!(output.status.code(), Some(1), "{}", said(&output));
+    let sentence = "closure: the server answered 404; run `rookery verify` on the server, then boot again";
+    assert!(said(&output).contains(sentence) && !said(&output).contains("FALLBACK"), "{}", said(&output));
+    fs::write(&manifest, good).unwrap();
+    room.fetched(&published);
+}
+
+/// The manifest, then a pack: each is missing, then damaged.
+fn what_the_server_has_spoilt_is_named_and_an_older_generation_runs(room: &Room) {
+    let second = room.publish(2);
+    let manifest = served_manifest(room, &second);
+    let package = second.infos.iter().find(|info| info.store_path.name() == "package").unwrap();
+    let first = room.publish(1);
+    room.fetched(&first);
+    room.choose(&second);
+    let packed = room.served_pack(package);
+    let pack = packed.file_name().unwrap().to_str().unwrap().to_owned();
+    // Of a pack that is damaged Nix says how, and not always which.
+    let is_nix = room.arguments().contains(&"nix".to_owned());
+    let path = if is_nix { "error:" } else { package.store_path.base_name() };
+    for (file, names) in [(manifest, ["closure", "closure"]), (packed, [pack.as_str(), path])] {
+        let good = fs::read(&file).unwrap();
+        let mut flipped = good.clone();
+        flipped[good.len() / 2] ^= 1;
+        for (bad, named) in [None, Some(flipped)].into_iter().zip(names) {
+            match bad {
+                None => fs::remove_file(&file).unwrap(),
+                Some(bad) => fs::write(&file, bad).unwrap(),
+            }
+            fs::remove_file(room.path("run/init")).unwrap();
+            room.server.reports();
+            let output = room.fetch(&[]);
+            assert_eq!(output.status.code(), Some(0), "{}", said(&output));
+            let line = said(&output).lines().find(|line| line.contains("FALLBACK")).map(str::to_owned).unwrap();
+            let first_name = first.generation.to_string();
+            for part in [named, "rookery verify", "publish it again", &first_name] {
+                assert!(line.contains(part), "{part}: {line}");
+            }
+            assert!(!said(&output).contains("OFFLINE"), "{}", said(&output));
+            let init = fs::read_to_string(room.path("run/init")).unwrap();
+            assert_eq!(init.trim(), format!("{}/init", first.toplevel));
+            let last = room.server.reports().pop().unwrap();
+            assert!(last.status == Status::Ok && last.detail.unwrap().contains("FALLBACK"));
+            assert!(!room.held(&second).exists());
+        }
+        fs::write(&file, good).unwrap();
+    }
+    room.fetched(&second);
+}
+
+fn what_nobody_trusted_has_signed_is_no_reason_to_run_an_older_generation(room: &Room) {
+    room.fetched(&room.publish(1));
+    let refused = || {
+        let _ = fs::remove_file(room.path("run/init"));
+        let output = room.fetch(&[]);
+        assert_eq!(output.status.code(), Some(77), "{}", said(&output));
+        assert!(!said(&output).contains("FALLBACK") && !room.path("run/init").exists(), "{}", said(&output));
+    };
+    let second = room.publish_signed(2, &other_key());
+    refused();
+    // The description is signed by the right key now, the paths are not.
+    room.describe(2, second.trees, second.infos, &site_key());
+    refused();
 }
 
 fn other_key() -> SecretKey {

@@ -260,6 +260,10 @@ impl From<TransferError> for Failure {
             TransferError::Signature(_) => Exit::Refused,
             _ => Exit::Failure,
         };
-        Self::new(exit, error)
+        let failure = Self::new(exit, &error);
+        match error {
+            TransferError::Content(cause) => failure.with_spoilt(cause),
+            _ => failure,
+        }
     }
 }
