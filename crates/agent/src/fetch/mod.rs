@@ -114,10 +114,9 @@ fn bring(machine: &Machine, options: &FetchOptions, reporter: &Reporter) -> Resu
     });
     match brought {
         // Chosen anew: what could have run before the fetch may have made room during it.
-        Err(failure) if failure.is_the_servers() => match offline::choose(&store, &chosen, &keys) {
-            Some(fallback) => fallback.boot(machine, &store, &chosen, reporter, &failure),
-            None => Err(failure),
-        },
+        Err(failure) if failure.is_the_servers() => {
+            offline::run_instead(machine, &store, &chosen, &keys, reporter, failure)
+        }
         brought => brought,
     }
 }

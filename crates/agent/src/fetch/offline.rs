@@ -1,8 +1,8 @@
 //! What is booted when the server cannot be reached, or lacks or has spoilt a file, and the chosen generation is not complete here: the
 //! newest complete generation of the role on this disk, signed as any other.
 //!
-//! The kernel that runs belongs to the chosen generation. A generation with modules for it is preferred; without any, the newest
-//! one's own kernel and initrd are started by kexec, and its agent finds the generation complete.
+//! The kernel that runs belongs to the chosen generation. Where the newest one has no modules for it, its own kernel and initrd are
+//! started by kexec, and its agent finds the generation complete. Where that cannot be done, the next newest follows.
 
 use std::{
     ffi::CString,
@@ -34,14 +34,14 @@ use crate::{Exit, Failure, console, machine, machine::Machine, report::Reporter}
 
 /// The generation to fall back to.
 #[derive(Debug)]
-pub(super) struct Fallback {
-    pub(super) generation: Generation,
-    pub(super) runs: Runs,
+struct Fallback {
+    generation: Generation,
+    runs: Runs,
 }
 
 /// With which kernel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Runs {
+enum Runs {
     /// The one that runs: its modules are there.
     Here,
     /// Its own.
@@ -61,19 +61,37 @@ pub(super) fn is_possible(store: &Store, chosen: &Chosen, keys: &PublicKeys) -> 
     candidates.iter().any(|candidate| candidate.manifest.has_names(&names))
 }
 
-/// Chooses a generation of the role that is complete here, can be believed, and is not the chosen one. Of a path that was changed since it
-/// was received the content is hashed.
-pub(super) fn choose(store: &Store, chosen: &Chosen, keys: &PublicKeys) -> Option<Fallback> {
+/// Boots the newest generation of the role that is complete here, can be believed, and is not the chosen one; where it cannot be started, the
+/// next one. Of a path that was changed since it was received the content is hashed. Returns `failure`, which is why, if none runs, and does
+/// not return where another kernel was started.
+pub(super) fn run_instead(
+    machine: &Machine,
+    store: &Store,
+    chosen: &Chosen,
+    keys: &PublicKeys,
+    reporter: &Reporter,
+    failure: Failure,
+) -> Result<String, Failure> {
     let candidates = candidates(store, chosen, keys);
     if candidates.is_empty() {
-        return None;
+        return Err(failure);
     }
-    let mut received = Received::open(store).ok()?;
-    let is_whole = |candidate: &Candidate| {
-        let say = || say_looking(&candidate.fallback.generation.reference());
-        recheck(store, &candidate.manifest.closure, &mut received, say)
-    };
-    Some(candidates.into_iter().find(is_whole)?.fallback)
+    let Ok(mut received) = Received::open(store) else { return Err(failure) };
+    let mut sentence = failure.sentence.clone();
+    for Candidate { fallback, manifest } in candidates {
+        let name = fallback.generation.reference();
+        if !recheck(store, &manifest.closure, &mut received, || say_looking(&name)) {
+            continue;
+        }
+        match fallback.boot(machine, store, chosen, reporter, &failure) {
+            Ok(done) => return Ok(done),
+            Err(error) => {
+                console::say(&format!("rookery: {}", error.sentence));
+                sentence = format!("{sentence}; {}", error.sentence);
+            }
+        }
+    }
+    Err(Failure { sentence, ..failure })
 }
 
 /// Whole closures may have to be read.
@@ -81,7 +99,7 @@ pub(super) fn say_looking(generation: &GenerationRef) {
     console::say(&format!("rookery: looking whether generation {generation} of this disk is whole"));
 }
 
-/// The newest first, those that run with this kernel before the others.
+/// The newest first.
 fn candidates(store: &Store, chosen: &Chosen, keys: &PublicKeys) -> Vec<Candidate> {
     let mut references: Vec<GenerationRef> = Held::all(store);
     references.retain(|held| held.role == chosen.generation.role && *held != chosen.generation);
@@ -95,10 +113,7 @@ fn candidates(store: &Store, chosen: &Chosen, keys: &PublicKeys) -> Vec<Candidat
         let runs = if has_modules(store, &generation, &release) { Runs::Here } else { Runs::ByKexec };
         Some(Candidate { fallback: Fallback { generation, runs }, manifest })
     };
-    let mut candidates: Vec<Candidate> = references.iter().filter_map(candidate).collect();
-    // Stable: the newest of each kind stays in front.
-    candidates.sort_by_key(|candidate| candidate.fallback.runs == Runs::ByKexec);
-    candidates
+    references.iter().filter_map(candidate).collect()
 }
 
 fn has_modules(store: &Store, generation: &Generation, release: &str) -> bool {
@@ -115,7 +130,7 @@ fn open(store: &Store, path: &str, flags: OFlag) -> io::Result<File> {
 
 impl Fallback {
     /// Hands over to the generation, because of `failure`; does not return where another kernel has to be started.
-    pub(super) fn boot(
+    fn boot(
         &self,
         machine: &Machine,
         store: &Store,
@@ -126,9 +141,7 @@ impl Fallback {
         let sentence = why(failure, &self.generation.reference(), &chosen.generation);
         console::say(&format!("\nrookery: {sentence}\n"));
         if self.runs == Runs::ByKexec {
-            // What could be kept for later would be lost with this kernel.
-            reporter.failed(&sentence);
-            return self.kexec(machine, store, chosen);
+            return self.kexec(machine, store, chosen, || reporter.failed(&sentence));
         }
         store.set_profile(&self.generation)?;
         store.sync()?;
@@ -137,15 +150,18 @@ impl Fallback {
         Ok(sentence)
     }
 
-    fn kexec(&self, machine: &Machine, store: &Store, chosen: &Chosen) -> Result<String, Failure> {
+    /// `report` is called when nothing is left to do but to start the other kernel.
+    fn kexec(
+        &self,
+        machine: &Machine,
+        store: &Store,
+        chosen: &Chosen,
+        report: impl FnOnce(),
+    ) -> Result<String, Failure> {
         let entry = self.generation.system();
         let doing = |what: &str| format!("starting the kernel of generation {} ({what})", self.generation.reference());
-        let failed = |what: &str, error: io::Error| {
-            Failure::new(
-                Exit::Unavailable,
-                format!("{}: {error}; make the server reachable and boot again", doing(what)),
-            )
-        };
+        let failed =
+            |what: &str, error: io::Error| Failure::new(Exit::Unavailable, format!("{}: {error}", doing(what)));
         if !machine.is_booting() {
             return Err(failed("kexec", io::Error::other("this is no booting machine, its kernel stays")));
         }
@@ -159,6 +175,8 @@ impl Fallback {
         load_kernel(&kernel, &initrd, &line).map_err(|error| failed("kexec_file_load", error))?;
         store.sync()?;
         nix::unistd::sync();
+        // What was kept for later would be lost with this kernel.
+        report();
         let Err(error) = reboot::reboot(reboot::RebootMode::RB_KEXEC);
         Err(failed("kexec", error.into()))
     }

@@ -76,20 +76,56 @@ fn a_generation_that_is_recorded_and_not_there_counts_as_missing() {
     assert!(said(&output).contains("is not on this disk"), "{}", said(&output));
 }
 
+/// Brings a generation with modules for another kernel only.
+fn fetched_with_another_kernel(room: &Room, number: u32) -> Published {
+    let mut trees = crate::room::system(number);
+    trees.retain(|(path, _)| path.name() != "linux");
+    let published = room.publish_trees(number, trees, &site_key());
+    room.choose(&published);
+    room.fetched(&published);
+    published
+}
+
+/// Whether its kernel runs decides how the newest one is started, and not which one that is.
+#[test]
+fn the_newest_generation_comes_first_whichever_kernel_it_needs() {
+    for newest_needs_another in [true, false] {
+        let room = Room::own();
+        let with_this_kernel = |number| {
+            let published = room.publish(number);
+            room.fetched(&published);
+            published
+        };
+        let [other, this] = if newest_needs_another {
+            let this = with_this_kernel(1);
+            [fetched_with_another_kernel(&room, 2), this]
+        } else {
+            [fetched_with_another_kernel(&room, 1), with_this_kernel(2)]
+        };
+        room.publish(3);
+        room.server.close_connections(usize::MAX);
+        let output = room.fetch(&["--patience", "1"]);
+        assert_eq!(output.status.code(), Some(0), "{}", said(&output));
+        assert_eq!(booted(&room), format!("{}/init", this.toplevel));
+        // Here no other kernel can be started: the next newest follows.
+        let [other, this] = [other, this].map(|published| {
+            said(&output).find(&format!("generation {} of this disk runs instead", published.generation))
+        });
+        assert!(this.is_some() && other.is_some() == newest_needs_another && other <= this, "{}", said(&output));
+        assert_eq!(said(&output).contains("its kernel stays"), newest_needs_another, "{}", said(&output));
+    }
+}
+
 #[test]
 fn a_generation_with_another_kernel_would_need_that_kernel() {
     let room = Room::own();
-    let mut trees = crate::room::system(1);
-    // Modules for another kernel only.
-    trees.retain(|(path, _)| path.name() != "linux");
-    let first = room.publish_trees(1, trees, &crate::room::site_key());
-    room.choose(&first);
-    room.fetched(&first);
+    fetched_with_another_kernel(&room, 1);
     room.publish(3);
     room.server.close_connections(usize::MAX);
     let output = room.fetch(&["--patience", "1"]);
     assert_eq!(output.status.code(), Some(69), "{}", said(&output));
     assert!(said(&output).contains("OFFLINE") && said(&output).contains("kernel stays"), "{}", said(&output));
+    assert!(said(&output).contains("check the server and the cable"), "{}", said(&output));
 }
 
 #[test]
