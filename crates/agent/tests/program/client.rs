@@ -348,29 +348,32 @@ fn what_made_room_is_not_what_runs_without_the_server() {
     room.complete_paths(&first);
 }
 
+/// A disk without room has a list of what went, and nothing in it.
 #[test]
 fn what_was_taken_from_the_disk_is_no_longer_valid_for_nix() {
     if !have(&["nix-store"]) {
         return;
     }
-    let room = Room::own();
-    let [first, second] = [1, 2].map(|number| {
-        let published = room.publish(number);
-        room.fetched(&published);
-        published
-    });
-    registered(&room, &second);
-    // As an eviction leaves it.
-    fs::remove_dir_all(room.held(&first)).unwrap();
-    let gone: Vec<_> = first.trees.keys().filter(|path| !second.trees.contains_key(path)).collect();
-    let list: String = gone.iter().map(|path| format!("{path}\n")).collect();
-    fs::write(room.on_client("nix/var/rookery/dropped"), list).unwrap();
-    gone.iter().for_each(|path| fs::remove_dir_all(room.on_client(path.as_str())).unwrap());
-    registered(&room, &second);
-    assert!(!room.on_client("nix/var/rookery/dropped").exists());
-    let known =
-        peer(nix(&room.path("root"), "nix-store").args(["-q", "--referrers", second.infos[0].store_path.as_str()]));
-    assert!(gone.iter().all(|path| !known.contains(path.as_str())), "{known}");
+    for is_named in [true, false] {
+        let room = Room::own();
+        let [first, second] = [1, 2].map(|number| {
+            let published = room.publish(number);
+            room.fetched(&published);
+            published
+        });
+        registered(&room, &second);
+        // As an eviction leaves it.
+        fs::remove_dir_all(room.held(&first)).unwrap();
+        let gone: Vec<_> = first.trees.keys().filter(|path| !second.trees.contains_key(path)).collect();
+        let list: String = gone.iter().filter(|_| is_named).map(|path| format!("{path}\n")).collect();
+        fs::write(room.on_client("nix/var/rookery/dropped"), list).unwrap();
+        gone.iter().for_each(|path| fs::remove_dir_all(room.on_client(path.as_str())).unwrap());
+        registered(&room, &second);
+        assert!(!room.on_client("nix/var/rookery/dropped").exists());
+        let known =
+            peer(nix(&room.path("root"), "nix-store").args(["-q", "--referrers", second.infos[0].store_path.as_str()]));
+        assert!(gone.iter().all(|path| !known.contains(path.as_str())), "{known}");
+    }
 }
 
 #[test]

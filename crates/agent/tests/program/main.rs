@@ -4,6 +4,7 @@
 
 mod client;
 mod disk;
+mod eviction;
 mod fetch;
 mod killed;
 mod receipts;

@@ -202,6 +202,11 @@ fn work(shop: &Shop<'_>, committer: Committer<'_>, mut tick: impl FnMut()) -> Re
     })
 }
 
+/// Is there no room for what was to be written?
+fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
 fn total(tasks: &[Task]) -> Brought {
     Brought { paths: tasks.len() as u64, bytes: tasks.iter().map(|task| task.info.nar_size).sum() }
 }
@@ -228,7 +233,7 @@ impl Counters {
 impl TransferError {
     fn disk(doing: impl Into<String>, source: io::Error) -> Self {
         let doing = doing.into();
-        if matches!(source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) {
+        if is_full(&source) {
             return Self::Space(format!("{doing}: {source}"));
         }
         Self::Disk { doing, source }

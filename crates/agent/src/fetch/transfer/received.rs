@@ -5,13 +5,14 @@
 //! A line of `received` is `<checksum> <NarHash, base16> <base name>`, the checksum being the first 8 bytes of the SHA-256 of the rest;
 //! a line of `roots` is `<checksum> <NarHash> <inode> <seconds> <nanoseconds> <base name>`, the time being that of the inode's last
 //! change. There are two, so that agents which know nothing of roots, in the initrds of older generations, can read and write the first. A line that is
-//! torn or changed is not believed. Without a receipt and a root that are believed a path is hashed again, or fetched again.
+//! torn or changed is not believed; one that is struck out, by `-` in place of its first digit, was taken back, and names what may still
+//! have to be removed. Without a receipt and a root that are believed a path is hashed again, or fetched again.
 
 use std::{
     collections::{HashMap, HashSet},
     fs::{self, File, OpenOptions},
     io::{self, Write as _},
-    os::unix::fs::{MetadataExt as _, OpenOptionsExt as _},
+    os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
 };
 
@@ -86,9 +87,20 @@ impl Received {
         self.roots.append(paths.iter().map(line(true)))
     }
 
-    /// Takes receipts back; returns when that is on the medium. Their roots say nothing without them.
+    /// Takes receipts back; returns when that is on the medium. Their roots say nothing without them. It needs no room on the disk.
     pub(in crate::fetch) fn forget(&mut self, paths: &HashSet<StorePath>) -> io::Result<()> {
-        self.receipts.remove(paths)
+        self.receipts.strike(paths)
+    }
+
+    /// Paths whose receipts were taken back, and of which something may be there still.
+    pub(in crate::fetch) fn forgotten(&self) -> impl Iterator<Item = &StorePath> {
+        self.receipts.struck.keys()
+    }
+
+    /// Nothing is there any more of these. Without room the log says longer that there may be.
+    pub(in crate::fetch) fn removed(&mut self, paths: &HashSet<StorePath>) {
+        self.receipts.struck.retain(|path, _| !paths.contains(path));
+        let _ = self.receipts.tidy();
     }
 }
 
@@ -98,6 +110,8 @@ struct Log {
     path: PathBuf,
     file: File,
     lines: HashMap<StorePath, Line>,
+    /// Lines that were struck out.
+    struck: HashMap<StorePath, Line>,
 }
 
 /// What a line says of its path; a root only where the log is the one of roots.
@@ -124,20 +138,24 @@ impl Log {
         let whole = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
         let text = String::from_utf8_lossy(&bytes[..whole]);
         let count = text.lines().count();
-        let believed: Vec<_> = text.lines().filter_map(parse).collect();
-        let damaged = believed.len() < count;
+        let (believed, struck): (Vec<_>, Vec<_>) =
+            [parse, parse_struck].map(|parse| text.lines().filter_map(parse).collect()).into();
+        let damaged = believed.len() + struck.len() < count;
         let mut lines: HashMap<_, _> = believed.into_iter().collect();
         lines.retain(|path, _| keep(path));
+        let mut struck: HashMap<_, _> = struck.into_iter().collect();
+        // Received again since.
+        struck.retain(|path, _| !lines.contains_key(path));
         if whole < bytes.len() {
             append_to(path)?.set_len(whole as u64)?;
         }
         if !path.exists() {
-            rewrite(path, &lines)?;
-        } else if damaged || count > 2 * lines.len() {
+            rewrite(path, &lines, &struck)?;
+        } else if damaged || count > 2 * (lines.len() + struck.len()) {
             // What is not believed now will not be later: the log can stay as it is on a disk that has no room for another.
-            let _ = rewrite(path, &lines);
+            let _ = rewrite(path, &lines, &struck);
         }
-        Ok(Self { path: path.to_owned(), file: append_to(path)?, lines })
+        Ok(Self { path: path.to_owned(), file: append_to(path)?, lines, struck })
     }
 
     /// Writes and syncs those of the lines that are not in it.
@@ -153,24 +171,46 @@ impl Log {
         Ok(())
     }
 
-    /// Takes lines out of it; returns when that is on the medium.
-    fn remove(&mut self, paths: &HashSet<StorePath>) -> io::Result<()> {
-        self.lines.retain(|path, _| !paths.contains(path));
-        rewrite(&self.path, &self.lines)?;
-        self.file = append_to(&self.path)?;
+    /// Strikes lines out where they stand, for which a disk without room has enough; returns when that is on the medium.
+    fn strike(&mut self, paths: &HashSet<StorePath>) -> io::Result<()> {
+        let bytes = fs::read(&self.path)?;
+        // Not the one that appends, which writes nowhere else.
+        let file = OpenOptions::new().write(true).open(&self.path)?;
+        let mut at = 0;
+        for line in bytes.split_inclusive(|byte| *byte == b'\n') {
+            let said = parse(String::from_utf8_lossy(line).trim_end());
+            if said.is_some_and(|(path, _)| paths.contains(&path)) {
+                file.write_all_at(STRUCK.as_bytes(), at)?;
+            }
+            at += line.len() as u64;
+        }
+        file.sync_data()?;
+        self.struck.extend(paths.iter().filter_map(|path| self.lines.remove_entry(path)));
         Ok(())
     }
+
+    /// Writes it without the lines that say nothing any more.
+    fn tidy(&mut self) -> io::Result<()> {
+        let written = rewrite(&self.path, &self.lines, &self.struck);
+        // Whatever has its name now.
+        self.file = append_to(&self.path)?;
+        written
+    }
 }
+
+/// Stands in place of the first digit of a line's checksum.
+const STRUCK: &str = "-";
 
 fn append_to(path: &Path) -> io::Result<File> {
     OpenOptions::new().append(true).open(path)
 }
 
-fn rewrite(path: &Path, lines: &HashMap<StorePath, Line>) -> io::Result<()> {
+fn rewrite(path: &Path, lines: &HashMap<StorePath, Line>, struck: &HashMap<StorePath, Line>) -> io::Result<()> {
     let directory = path.parent().ok_or(io::ErrorKind::InvalidInput)?;
     create_synced(directory)?;
     let staged = path.with_extension("new");
-    let text: String = lines.iter().map(|(path, line)| write(path, line)).collect();
+    let struck = struck.iter().map(|(path, line)| format!("{STRUCK}{}", &write(path, line)[1..]));
+    let text: String = lines.iter().map(|(path, line)| write(path, line)).chain(struck).collect();
     // Half of it would only take the disk's last room.
     write_synced(&staged, &text).inspect_err(|_| drop(fs::remove_file(&staged)))?;
     fs::rename(&staged, path)?;
@@ -196,9 +236,15 @@ fn write(path: &StorePath, line: &Line) -> String {
 
 fn parse(line: &str) -> Option<(StorePath, Line)> {
     let (sum, content) = line.split_once(' ')?;
-    if sum != checksum(content) {
-        return None;
-    }
+    if sum == checksum(content) { parse_content(content) } else { None }
+}
+
+fn parse_struck(line: &str) -> Option<(StorePath, Line)> {
+    let (sum, content) = line.strip_prefix(STRUCK)?.split_once(' ')?;
+    if sum == &checksum(content)[1..] { parse_content(content) } else { None }
+}
+
+fn parse_content(content: &str) -> Option<(StorePath, Line)> {
     let words: Vec<&str> = content.split(' ').collect();
     let (hash, root, name) = match words[..] {
         [hash, inode, seconds, nanoseconds, name] => {
@@ -249,6 +295,29 @@ mod tests {
         received.forget(&HashSet::from([path(2)])).unwrap();
         received.append(vec![receipt(4)]).unwrap();
         assert_eq!(numbers(&Received::open(&store).unwrap()), [[1, 3, 4], [1, 3, 4]]);
+    }
+
+    /// Through every way in which the log is written anew.
+    #[test]
+    fn what_was_taken_back_is_named_until_it_is_gone_or_received_again() {
+        let root = tempfile::tempdir().unwrap();
+        let store = Store::new(root.path().to_owned());
+        let mut received = Received::open(&store).unwrap();
+        received.append((1..6).map(receipt).collect()).unwrap();
+        received.forget(&HashSet::from([path(1), path(2), path(3)])).unwrap();
+        received.append(vec![receipt(3)]).unwrap();
+        fs::write(&received.roots.path, "damaged\n").unwrap();
+        let log = received.receipts.path.clone();
+        fs::write(&log, fs::read_to_string(&log).unwrap() + "damaged\n").unwrap();
+        for _ in 0..2 {
+            let received = Received::open(&store).unwrap();
+            assert_eq!(received.forgotten().cloned().collect::<HashSet<_>>(), HashSet::from([path(1), path(2)]));
+            assert_eq!(numbers(&received)[0], [3, 4, 5]);
+        }
+        Received::open(&store).unwrap().removed(&HashSet::from([path(1)]));
+        let received = Received::open(&store).unwrap();
+        assert_eq!(received.forgotten().collect::<Vec<_>>(), [&path(2)]);
+        assert_eq!(fs::read_to_string(&log).unwrap().lines().count(), 4);
     }
 
     #[test]

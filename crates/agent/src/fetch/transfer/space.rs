@@ -3,11 +3,14 @@
 //! Never taken: the generation that is wanted, and the one of its role that last came up and ran. First go paths that no
 //! generation has, then one generation after the other, the oldest first. A generation's record and its receipts are gone from
 //! the medium before the first of its files is, so that a power cut in between leaves files too many and never a claim too many.
+//!
+//! Making room needs none: receipts are struck out in place, and on a disk without a free byte the list of what was dropped stays empty.
+//! Receipts that are struck out name what a power cut has left, which goes when room is made again.
 
 use std::{
     cmp::Reverse,
     collections::HashSet,
-    fs::{self, OpenOptions},
+    fs::{self, File, OpenOptions},
     io::{self, Write as _},
     path::PathBuf,
 };
@@ -16,7 +19,7 @@ use boot_model::{GenerationRef, StorePath, Timestamp, generation::Generation};
 use nix::sys::statvfs::statvfs;
 use nix_format::closure::Closure;
 
-use super::{TransferError, plan::Task, received::Received, worker};
+use super::{TransferError, is_full, plan::Task, received::Received, worker};
 use crate::{
     console,
     fetch::{
@@ -65,8 +68,7 @@ impl Space<'_> {
 
     /// Takes away what is needed least. False if nothing may go.
     pub(super) fn evict_one(&self, received: &mut Received) -> Result<bool, TransferError> {
-        let evicted = self.evict(received);
-        evicted.map_err(|source| TransferError::Disk { doing: "making room".to_owned(), source })
+        self.evict(received).map_err(|source| TransferError::disk("making room", source))
     }
 
     fn evict(&self, received: &mut Received) -> io::Result<bool> {
@@ -75,7 +77,8 @@ impl Space<'_> {
         let kept = |others: &[Candidate], path: &StorePath| {
             wanted.contains(path) || others.iter().any(|other| other.paths.contains(path))
         };
-        let orphans: HashSet<_> = received.paths().filter(|path| !kept(&held, path)).cloned().collect();
+        let known = received.paths().chain(received.forgotten());
+        let orphans: HashSet<_> = known.filter(|path| !kept(&held, path)).cloned().collect();
         if !orphans.is_empty() {
             console::say(&format!("rookery: the disk is short of room: {} paths of no generation go", orphans.len()));
             self.remove(&orphans, received)?;
@@ -110,7 +113,9 @@ impl Space<'_> {
     fn remove(&self, paths: &HashSet<StorePath>, received: &mut Received) -> io::Result<()> {
         note_dropped(self.store, paths)?;
         received.forget(paths)?;
-        paths.iter().try_for_each(|path| worker::remove(&self.store.below_root(path.as_str())))
+        paths.iter().try_for_each(|path| worker::remove(&self.store.below_root(path.as_str())))?;
+        received.removed(paths);
+        Ok(())
     }
 
     /// Bytes that root may still write.
@@ -121,9 +126,13 @@ impl Space<'_> {
     }
 }
 
-/// The paths whose rows in Nix's database are to be dropped in stage 2.
+/// The paths whose rows in Nix's database are to be dropped in stage 2. That there is a list says that there are such; a disk
+/// without room may have cut off its lines.
 pub(in crate::fetch) fn dropped(store: &Store) -> Vec<String> {
-    fs::read_to_string(list(store)).unwrap_or_default().lines().map(str::to_owned).collect()
+    match fs::read(list(store)) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+        read => String::from_utf8_lossy(&read.unwrap_or_default()).split('\n').map(str::to_owned).collect(),
+    }
 }
 
 /// They are dropped.
@@ -137,8 +146,11 @@ pub(in crate::fetch) fn forget_dropped(store: &Store) -> io::Result<()> {
 fn note_dropped(store: &Store, paths: &HashSet<StorePath>) -> io::Result<()> {
     let mut file = OpenOptions::new().append(true).create(true).open(list(store))?;
     let lines: String = paths.iter().map(|path| format!("{path}\n")).collect();
-    file.write_all(lines.as_bytes())?;
-    file.sync_all()
+    match file.write_all(lines.as_bytes()) {
+        Err(error) if !is_full(&error) => return Err(error),
+        _ => file.sync_all()?,
+    }
+    File::open(store.records())?.sync_all()
 }
 
 fn list(store: &Store) -> PathBuf {
