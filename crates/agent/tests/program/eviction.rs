@@ -7,7 +7,7 @@ use boot_model::StorePath;
 use crate::{
     killed::{at_every_step, claims_hold, killed_at, watched},
     room::{Published, Room, site_key, store_path},
-    support::{SmallDisk, have, text},
+    support::{SmallDisk, have, said, text},
     tree::{Tree, noise},
 };
 
@@ -76,6 +76,36 @@ fn a_disk_without_a_free_byte_gets_room() {
         assert!(told.contains("nothing was fetched"), "{case:?}: {told}");
         let receipts = fs::read_to_string(room.received()).unwrap();
         assert!(!receipts.contains(package_of(1).base_name()), "{case:?}: {receipts}");
+    }
+}
+
+/// The disk runs full at any byte of the two logs of receipts. Where there is room again, every line is one that can be read.
+#[test]
+fn a_line_that_found_no_room_is_no_part_of_the_next_one() {
+    let room = Room::own();
+    let [first, _] = publish(&room);
+    // Their receipts take some pages.
+    let parts = (0..60).map(|part| (store_path(3000 + part, "part"), Tree::file("x"))).collect();
+    let second = room.publish_trees(2, parts, &site_key());
+    for pages in 0..5 {
+        let Some(disk) = SmallDisk::mount(&room.path("root"), 8) else { return };
+        for published in [&first, &second] {
+            room.choose(published);
+            let output = room.fetch(&[]);
+            assert_eq!(output.status.code(), Some(0), "{}", said(&output));
+        }
+        [room.received(), room.roots()].iter().for_each(|log| fs::write(log, "").unwrap());
+        disk.fill(pages * 4096);
+        let output = room.fetch(&[]);
+        assert_eq!(output.status.code(), Some(0), "{pages}: {}", said(&output));
+        assert!(!room.held(&first).exists(), "{pages}: {}", said(&output));
+        for (log, words) in [(room.received(), 3), (room.roots(), 6)] {
+            let text = fs::read_to_string(log).unwrap();
+            let is_one = |line: &str| line.split(' ').count() == words && line.find(' ') == Some(16);
+            assert!(text.lines().all(is_one), "{pages}: {text}");
+        }
+        let output = room.fetch(&[]);
+        assert!(said(&output).contains("nothing was fetched"), "{pages}: {}", said(&output));
     }
 }
 

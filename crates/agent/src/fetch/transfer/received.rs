@@ -165,8 +165,10 @@ impl Log {
             return Ok(());
         }
         let text: String = new.iter().map(|(path, line)| write(path, line)).collect();
-        self.file.write_all(text.as_bytes())?;
-        self.file.sync_data()?;
+        let length = self.file.metadata()?.len();
+        let written = self.file.write_all(text.as_bytes()).and_then(|()| self.file.sync_data());
+        // Half of a line would be the beginning of the next one, which can be written once there is room.
+        written.inspect_err(|_| drop(self.file.set_len(length)))?;
         self.lines.extend(new);
         Ok(())
     }
