@@ -281,7 +281,13 @@ impl Work<'_> {
                     self.store.ensure_database(|| nix.make_database())?;
                     continue;
                 }
-                nix::TroubleKind::Content if wrong_content + 1 < ATTEMPTS_AT_WRONG_CONTENT => wrong_content += 1,
+                nix::TroubleKind::Content | nix::TroubleKind::Unknown
+                    if wrong_content + 1 < ATTEMPTS_AT_WRONG_CONTENT =>
+                {
+                    wrong_content += 1;
+                }
+                // A server that is there is no reason to run another generation soon.
+                nix::TroubleKind::Busy if forward.elapsed() < self.options.patience => {}
                 nix::TroubleKind::Unreachable if forward.elapsed() < self.patience => {}
                 _ => return Err(trouble.into_failure(self.patience)),
             }

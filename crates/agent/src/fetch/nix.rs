@@ -37,6 +37,8 @@ pub(super) struct Trouble {
 pub(super) enum TroubleKind {
     /// Try again later, until patience ends.
     Unreachable,
+    /// The server says that others are served first.
+    Busy,
     /// The server gives something else than was signed, or not all of it; perhaps only this time.
     Content,
     /// The server gives what no trusted key has signed.
@@ -47,6 +49,8 @@ pub(super) enum TroubleKind {
     Space,
     /// Nix itself does not work.
     Program,
+    /// Words that are not known: perhaps the server's fault, perhaps the client's disk or memory. Perhaps only this time.
+    Unknown,
 }
 
 /// Asking the local database, or for the version.
@@ -207,7 +211,7 @@ impl Trouble {
     pub(super) fn of(messages: &[String], status: &str) -> Self {
         let said = |texts: &[&str]| messages.iter().rev().find(|m| texts.iter().any(|text| m.contains(text))).cloned();
         let unknown = || messages.last().cloned().unwrap_or_else(|| format!("Nix ended with {status}"));
-        let table: [(TroubleKind, &[&str]); 6] = [
+        let table: [(TroubleKind, &[&str]); 7] = [
             (
                 TroubleKind::Database,
                 &[
@@ -222,6 +226,7 @@ impl Trouble {
                 TroubleKind::Signature,
                 &["not signed by any of the keys", "lacks a signature by a trusted key", "lacks a valid signature"],
             ),
+            (TroubleKind::Busy, &["HTTP error 503", "HTTP error 429"]),
             (TroubleKind::Unreachable, &["unable to download", "error: opening a connection"]),
             (
                 TroubleKind::Content,
@@ -237,7 +242,7 @@ impl Trouble {
             (TroubleKind::Program, &["error while loading shared libraries", "home directory"]),
         ];
         let found = table.iter().find_map(|(kind, texts)| Some((*kind, said(texts)?)));
-        let (kind, cause) = found.unwrap_or_else(|| (TroubleKind::Content, unknown()));
+        let (kind, cause) = found.unwrap_or_else(|| (TroubleKind::Unknown, unknown()));
         Self { kind, cause }
     }
 
@@ -249,7 +254,7 @@ impl Trouble {
     fn failure(&self, patience: Duration) -> Failure {
         let cause = &self.cause;
         let (exit, sentence) = match self.kind {
-            TroubleKind::Unreachable => {
+            TroubleKind::Unreachable | TroubleKind::Busy => {
                 let waited = console::span(patience);
                 (
                     Exit::Unavailable,
@@ -267,6 +272,10 @@ impl Trouble {
             TroubleKind::Space => (
                 Exit::Failure,
                 format!("the client's disk is full ({cause}); make the store's partition larger in the layout spec"),
+            ),
+            TroubleKind::Unknown => (
+                Exit::Failure,
+                format!("{cause}; look at the client's disk and memory, and run `rookery verify` on the server"),
             ),
             TroubleKind::Program => (Exit::Failure, format!("{cause}; put a working Nix into the initrd")),
         };
@@ -360,7 +369,7 @@ mod tests {
     #[test]
     fn trouble_is_recognised_by_what_nix_said() {
         let failed = "error: build of '/nix/store/x' failed";
-        let table: [(&[&str], TroubleKind, &str); 6] = [
+        let table: [(&[&str], TroubleKind, &str); 7] = [
             (
                 &[
                     "warning: unable to download 'http://s/nix-cache-info': Couldn't connect",
@@ -378,7 +387,12 @@ mod tests {
             ),
             (&["error: '/m/nix/var/nix/db/schema' is corrupt"], TroubleKind::Database, "corrupt"),
             (&["error: writing to file: No space left on device", failed], TroubleKind::Space, "No space"),
-            (&[failed], TroubleKind::Content, "build of"),
+            (&[failed], TroubleKind::Unknown, "build of"),
+            (
+                &["error: unable to download 'http://s/nar/x': HTTP error 503 ('')", failed],
+                TroubleKind::Busy,
+                "HTTP error 503",
+            ),
         ];
         for (messages, kind, cause) in table {
             let messages: Vec<String> = messages.iter().map(ToString::to_string).collect();

@@ -83,6 +83,13 @@ pub(super) fn run_instead(
         if !recheck(store, &manifest.closure, &mut received, || say_looking(&name)) {
             continue;
         }
+        // Its agent believes receipts alone, for which a full disk had no room.
+        if fallback.runs == Runs::ByKexec && !manifest.is_here(&Names::read(store), &received) {
+            console::say(&format!(
+                "rookery: generation {name} is whole, but the disk has no room to say so to its own kernel; free some"
+            ));
+            continue;
+        }
         match fallback.boot(machine, store, chosen, reporter, &failure) {
             Ok(done) => return Ok(done),
             Err(error) => {
