@@ -102,6 +102,8 @@ fn pxelinux_reads_what_no_rom_asks_for() {
         (150, SERVER.octets().to_vec()),
         (209, b"pxelinux.cfg/all".to_vec()),
         (210, b"http://10.77.0.1:8080/".to_vec()),
+        // A machine that could not be booted starts over after seconds, not after five minutes.
+        (211, 15u32.to_be_bytes().to_vec()),
     ];
     assert_eq!(rom, expected);
     // U-Boot asks.

@@ -17,6 +17,10 @@ const CLASSLESS_ROUTES: u8 = 121;
 const TFTP_SERVERS: u8 = 150;
 const PXELINUX_CONFIG: u8 = 209;
 const PXELINUX_PREFIX: u8 = 210;
+const PXELINUX_REBOOT_TIME: u8 = 211;
+/// Seconds after which pxelinux restarts a machine that it could not boot; its own choice is five minutes, before a screen that says
+/// nothing but "Boot failed".
+const REBOOT_SECONDS: u32 = 15;
 /// Windows XP's number for 121.
 const MICROSOFT_ROUTES: u8 = 249;
 
@@ -70,6 +74,9 @@ impl Exchange<'_> {
             {
                 reply.raw_option(code, text.as_bytes());
             }
+        }
+        if rom || self.asks_for(PXELINUX_REBOOT_TIME) {
+            reply.raw_option(PXELINUX_REBOOT_TIME, &REBOOT_SECONDS.to_be_bytes());
         }
     }
 
