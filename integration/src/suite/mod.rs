@@ -196,6 +196,13 @@ fn run_group(workspace: &Workspace, group: &Group, only: Option<&str>, seed: u64
             let context = Context { workspace, logs: workspace.logs(group.name), name: test.name, seed };
             let start = Instant::now();
             let result = (test.run)(&context);
+            let result = match result {
+                Err(error) if gave_up(&error) => {
+                    report::started_over(&context, &error);
+                    (test.run)(&context)
+                }
+                result => result,
+            };
             // An interrupted test has shown nothing.
             interrupt::check()?;
             let mut sum = sum.lock().unwrap_or_else(PoisonError::into_inner);
@@ -208,6 +215,12 @@ fn run_group(workspace: &Workspace, group: &Group, only: Option<&str>, seed: u64
         workers.into_iter().try_for_each(|worker| worker.join().unwrap_or_else(|panic| resume_unwind(panic)))
     })?;
     Ok(sum.into_inner().unwrap_or_else(PoisonError::into_inner))
+}
+
+/// Whether lpxelinux has ended in the way that its lwIP and its scheduler end, in one boot of some twenty: without a reason, with a
+/// promise to restart the machine (docs/hardware.md). So the machine starts over, once; the lab's have no restart of their own.
+fn gave_up(error: &Error) -> bool {
+    matches!(error, Error::Fatal { line, .. } if line.contains("Boot failed: press a key to retry, or wait for reset"))
 }
 
 impl Test {

@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use super::{Context, Group, Tally};
-use crate::Result;
+use crate::{Error, Result};
 
 /// One line of the table at the end.
 pub(super) struct Row<'a> {
@@ -54,6 +54,11 @@ pub(super) fn test(context: &Context<'_>, result: &Result<Tally>, took: Duration
         println!("      {error}");
     }
     tally
+}
+
+/// Says that a test's machine starts over, and why.
+pub(super) fn started_over(context: &Context<'_>, error: &Error) {
+    println!("  again             {}: {error}", context.name);
 }
 
 /// Prints the table and returns its sum.
