@@ -32,9 +32,9 @@ use zstd::{stream::read::Decoder, zstd_safe};
 
 use super::{
     Counters,
-    hasher::Hasher,
     plan::{Names, Task},
     tee::Tee,
+    tree::Hasher,
     unpack::Tree,
 };
 use crate::fetch::{
@@ -199,7 +199,7 @@ struct Rebuilding<'a> {
 
 impl Rebuilding<'_> {
     fn run(&mut self, info: &NarInfo) -> Result<(), RebuildError> {
-        let mut hasher = Hasher::of(info.nar_size);
+        let mut hasher = Hasher::default();
         let mut out = BufWriter::with_capacity(64 << 10, &mut hasher);
         nar::write(&mut out, |node| self.node(node))?;
         out.flush()?;

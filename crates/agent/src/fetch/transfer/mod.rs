@@ -12,7 +12,6 @@
 
 mod bundle;
 mod commit;
-mod hasher;
 mod pack;
 pub(super) mod plan;
 pub(super) mod received;

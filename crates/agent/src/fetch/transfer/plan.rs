@@ -104,7 +104,7 @@ pub(in crate::fetch) fn clear(
 }
 
 fn is_whole(store: &Store, info: &NarInfo) -> bool {
-    tree::hash(&store.below_root(info.store_path.as_str()), info.nar_size).is_ok_and(|found| found == info.nar_hash)
+    tree::hash(&store.below_root(info.store_path.as_str())).is_ok_and(|found| found == info.nar_hash)
 }
 
 /// Gives receipts to what was hashed, and may be in memory only. Without them, for which a full disk has no room, it is hashed again at

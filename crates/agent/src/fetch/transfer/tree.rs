@@ -9,15 +9,14 @@ use std::{
 
 use boot_model::Sha256Digest;
 use nix_format::nar::{self, NarError, NodeWriter, Written};
+use sha2::{Digest as _, Sha256};
 
-use super::hasher::Hasher;
-
-/// The hash of the NAR of what lies at `path`, which has about `size` bytes.
+/// The hash of the NAR of what lies at `path`.
 ///
 /// # Errors
 /// What cannot be read, and what no NAR can hold.
-pub(super) fn hash(path: &Path, size: u64) -> Result<Sha256Digest, NarError> {
-    let mut hasher = Hasher::of(size);
+pub(super) fn hash(path: &Path) -> Result<Sha256Digest, NarError> {
+    let mut hasher = Hasher::default();
     let mut out = BufWriter::with_capacity(64 << 10, &mut hasher);
     nar::write(&mut out, |node| write_node(node, path))?;
     out.flush()?;
@@ -43,4 +42,26 @@ fn write_node<W: Write>(node: NodeWriter<'_, W>, path: &Path) -> Result<Written,
     node.directory(|directory| {
         names.iter().try_for_each(|name| directory.entry(name.as_bytes(), |node| write_node(node, &path.join(name))))
     })
+}
+
+/// Hashes what is written to it.
+#[derive(Default)]
+pub(super) struct Hasher(Sha256);
+
+impl Hasher {
+    /// The hash of all of it.
+    pub(super) fn digest(self) -> Sha256Digest {
+        Sha256Digest::new(self.0.finalize().into())
+    }
+}
+
+impl Write for Hasher {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.update(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }

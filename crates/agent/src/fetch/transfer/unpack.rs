@@ -20,8 +20,7 @@ use nix::{
     unistd::symlinkat,
 };
 use nix_format::nar::{Event, NarReader, ReadError};
-
-use super::hasher::Hasher;
+use sha2::{Digest as _, Sha256};
 
 /// Why a NAR was not unpacked.
 #[derive(Debug, thiserror::Error)]
@@ -41,7 +40,7 @@ pub(in crate::fetch) enum UnpackError {
 pub(super) struct Unpacker<'a> {
     nar: NarReader,
     tree: Tree<'a>,
-    hash: Hasher,
+    hash: Sha256,
     taken: u64,
     nar_size: u64,
 }
@@ -64,7 +63,7 @@ impl<'a> Unpacker<'a> {
     /// Unpacks to `name` in the directory `staging`, where it must not be yet; takes `nar_size` bytes at most.
     pub(super) fn new(staging: BorrowedFd<'a>, name: &str, nar_size: u64) -> Self {
         let tree = Tree::new(staging, name);
-        Self { nar: NarReader::new(), tree, hash: Hasher::of(nar_size), taken: 0, nar_size }
+        Self { nar: NarReader::new(), tree, hash: Sha256::new(), taken: 0, nar_size }
     }
 
     /// Takes the next bytes of the NAR.
@@ -83,7 +82,7 @@ impl<'a> Unpacker<'a> {
     /// The hash of the whole NAR.
     pub(super) fn finish(self) -> Result<Sha256Digest, UnpackError> {
         self.nar.finish()?;
-        Ok(self.hash.digest())
+        Ok(Sha256Digest::new(self.hash.finalize().into()))
     }
 }
 
